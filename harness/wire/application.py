@@ -1,0 +1,89 @@
+"""What an application sees of a Zigbee stack: messages, endpoints, and the contract of a member's behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# Zigbee PRO (05-3474-21) table 3.59: broadcast addresses.
+BROADCAST_ALL = 0xFFFF
+BROADCAST_RX_ON = 0xFFFD
+BROADCAST_ROUTERS = 0xFFFC
+
+ZDO_PROFILE = 0x0000
+SMART_ENERGY_PROFILE = 0x0109  # ZSE 07-5356-19: the profile that every GB HAN device speaks
+
+
+@dataclass(frozen=True, slots=True)
+class ApsMessage:
+    """One application message between two endpoints.
+
+    `peer` is the other party's NWK short address: the sender's of a message received, the destination's of one to send
+    (0xFFFC to 0xFFFF broadcasts). `payload` is the ZCL or ZDO frame. `secured` says that it travels, or travelled, under
+    an APS link key; `acknowledged` that an APS acknowledgement is asked for.
+    """
+
+    peer: int
+    profile: int
+    cluster: int
+    source_endpoint: int
+    destination_endpoint: int
+    payload: bytes
+    secured: bool = False
+    acknowledged: bool = True
+    broadcast: bool = False
+    group: int | None = None
+    radius: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class SimpleDescriptor:
+    """One endpoint as ZDO Simple_Desc_rsp describes it (Zigbee PRO 2.3.2.5)."""
+
+    endpoint: int
+    profile: int
+    device: int
+    device_version: int
+    server_clusters: tuple[int, ...]
+    client_clusters: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A request of a behaviour to its carrier: go dark for `seconds`, then come back with what storage holds."""
+
+    seconds: float
+
+
+class Behaviour(Protocol):
+    """What a member does, as a core: it never waits, and runs on an emulated node or over an NCP alike.
+
+    Each call returns the events that it caused, in order; afterwards the carrier takes `messages_to_send` and asks
+    `next_deadline`. Times are seconds on the carrier's clock.
+    """
+
+    @property
+    def descriptors(self) -> Sequence[SimpleDescriptor]:
+        """The endpoints that the carrier registers and answers ZDO for."""
+
+    def network_up(self, short: int, now: float) -> list[object]:
+        """The carrier joined, rejoined or formed its network, as NWK address `short`."""
+
+    def network_down(self, now: float) -> list[object]:
+        """The carrier lost or left its network."""
+
+    def receive(self, message: ApsMessage, now: float) -> list[object]:
+        """Take one message from the HAN."""
+
+    def messages_to_send(self) -> list[ApsMessage]:
+        """Hand over what waits to be sent, each message once."""
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` wants to be called next; None: nothing to wait for."""
+
+    def on_deadline(self, now: float) -> list[object]:
+        """Do what is due at `now`."""
+
+    def power_cut(self) -> None:
+        """Lose everything but what the device keeps in non-volatile storage."""

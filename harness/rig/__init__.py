@@ -1,0 +1,1 @@
+"""The bench: rig file and device profiles, checked and opened."""

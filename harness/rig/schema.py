@@ -1,0 +1,384 @@
+"""The rig file: what is on a bench, as its YAML says it, checked before anything is powered."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, WithJsonSchema
+
+from harness.errors import LocalProtocolError, RigError
+from harness.rig.document import MISSING, Problem, check, nearest, read_document, shown
+from harness.rig.profile import (
+    SLEEPY,
+    HubProfile,
+    Name,
+    PpmidProfile,
+    Profile,
+    Strict,
+    load_profile,
+    profile_folders,
+)
+from harness.wire.ezsp import VERSIONS
+from harness.wire.mac import format_eui64, parse_eui64
+from harness.wire.security import link_key_from_install_code
+
+RIG_SCHEMA = "harness.rig/1"
+EMULATED = "emulated://"
+
+_SECRETS = frozenset({"install_code", "network_key"})
+_MEMBER_NAME = r"^[a-z][a-z0-9_]*$"
+
+
+def _eui64(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError(f"must be an EUI-64 such as 00-0D-6F-00-0A-90-69-E7, not {shown(value)}")
+    try:
+        eui64 = parse_eui64(value)
+    except LocalProtocolError as error:
+        raise ValueError(f"must be an EUI-64 such as 00-0D-6F-00-0A-90-69-E7, not {shown(value)}") from error
+    if eui64 in (0, 0xFFFF_FFFF_FFFF_FFFF):
+        raise ValueError(f"{format_eui64(eui64)} is no device's EUI-64")
+    return eui64
+
+
+def _octets(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be hexadecimal digits in quotes")
+    try:
+        return bytes.fromhex(re.sub(r"[\s-]", "", value))
+    except ValueError as error:
+        raise ValueError("must be pairs of hexadecimal digits") from error
+
+
+def _install_code(value: object) -> bytes:
+    code = _octets(value)
+    try:
+        link_key_from_install_code(code)
+    except LocalProtocolError as error:
+        raise ValueError(str(error)) from error
+    return code
+
+
+def _key(value: object) -> bytes:
+    key = _octets(value)
+    if len(key) != 16:
+        raise ValueError(f"must be 16 octets, not {len(key)}")
+    return key
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a path, not {shown(value)}")
+    path = Path((info.context or {}).get("folder", "."), value)
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder of {shown(value)} does not exist")
+    return path
+
+
+def _ezsp(value: object) -> object:
+    if isinstance(value, int) and value not in VERSIONS:
+        raise ValueError(f"the installed bellows speaks EZSP {', '.join(map(str, VERSIONS))}, not {value}")
+    return value
+
+
+_HEX_PAIR = "[0-9A-Fa-f]{2}"
+Eui64 = Annotated[
+    int,
+    BeforeValidator(_eui64),
+    WithJsonSchema({"type": "string", "pattern": f"^{_HEX_PAIR}([:-]?{_HEX_PAIR}){{7}}$"}),
+]
+InstallCode = Annotated[
+    bytes, BeforeValidator(_install_code), WithJsonSchema({"type": "string", "pattern": r"^[0-9A-Fa-f\s-]+$"})
+]
+NetworkKey = Annotated[
+    bytes, BeforeValidator(_key), WithJsonSchema({"type": "string", "pattern": r"^[0-9A-Fa-f\s-]+$"})
+]
+StateFile = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
+EzspVersion = Annotated[int, BeforeValidator(_ezsp), Field(ge=8)]
+MemberName = Annotated[str, Field(pattern=_MEMBER_NAME)]
+# labgrid's rule for the tags of a place, so that they can be set there as they are.
+Tag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]+$")]
+TagValue = Annotated[str, Field(pattern=r"^[a-z0-9_]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class NetworkSettings(Strict):
+    """The HAN that the rig's hub runs."""
+
+    channel: Annotated[int, Field(ge=11, le=26)] = Field(description="2.4 GHz channel.")
+    pan_id: Annotated[int, Field(ge=0, le=0xFFFE)]
+    extended_pan_id: Eui64 | None = Field(
+        default=None, description="Absent: the hub's EUI-64, as on every GB HAN."
+    )
+    network_key: NetworkKey | None = Field(
+        default=None, repr=False, description="32 hexadecimal digits. Absent: a test key made from the seed."
+    )
+
+
+class Link(Strict):
+    """One path through the emulated air, the same both ways."""
+
+    between: tuple[MemberName, MemberName] = Field(description="Two members.")
+    loss: Share | None = Field(default=None, description="Share of frames lost; absent: the air's.")
+    delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    heard: bool = Field(default=True, description="false: the two do not hear each other at all.")
+
+
+class AirSettings(Strict):
+    """What the emulated air does to frames."""
+
+    loss: Share = Field(default=0.0, description="Share of frames lost on each link.")
+    links: tuple[Link, ...] = Field(default=(), description="Links that differ from the rest.")
+
+
+class NcpSettings(Strict):
+    """The emulated stick behind an emulated:// radio."""
+
+    ezsp: EzspVersion = Field(default=13, description="EZSP version of its firmware.")
+    baud: Annotated[int, Field(ge=1200, le=10_000_000)] | None = Field(
+        default=None, description="Bits per second of its serial line; absent: bytes arrive at once."
+    )
+    state: StateFile | None = Field(
+        default=None, description="File that keeps its tokens over a power cycle, relative to the rig file."
+    )
+
+
+class MemberSettings(Strict):
+    """One party of the HAN."""
+
+    by: Literal["equipment", "emulation", "radio"] = Field(
+        description="equipment: a real thing on the bench; emulation: a node on the emulated air; "
+        "radio: played by the harness through an NCP."
+    )
+    profile: str = Field(description="Name of its device profile: device_profiles/NAME.yaml.")
+    eui64: Eui64 | None = Field(default=None, description="Needed, except where a real radio brings its own.")
+    install_code: InstallCode | None = Field(
+        default=None,
+        repr=False,
+        description="Installation code of 6, 8, 12 or 16 octets with its CRC, in hexadecimal digits.",
+    )
+    under_test: bool = Field(default=False, description="true: this member is judged.")
+    radio: str | None = Field(
+        default=None,
+        description="Serial port or URL of the NCP that plays it: emulated://NAME is an emulated one.",
+    )
+    ncp: NcpSettings | None = Field(default=None, description="The emulated NCP of an emulated:// radio.")
+    parent: MemberName | None = Field(
+        default=None, description="The router that it joins through; absent: any."
+    )
+    poll_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Between two polls of a sleepy member; absent: its profile's."
+    )
+    firmware_version: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] | None = Field(
+        default=None, description="What it runs at first; absent: its profile's."
+    )
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the member is on the emulated air, as a node or through an emulated NCP."""
+        return self.by == "emulation" or (self.radio or "").startswith(EMULATED)
+
+
+class RigFile(Strict):
+    """A checked rig file. `load_rig` makes them; members stand in the order of the file."""
+
+    schema_: Literal["harness.rig/1"] = Field(alias="schema")
+    name: Name
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Decides every chance on the emulated air."
+    )
+    tags: dict[Tag, TagValue] = Field(default={}, description="What a lab sorts its benches by.")
+    network: NetworkSettings
+    air: AirSettings | None = Field(default=None, description="For an emulated rig.")
+    members: dict[MemberName, MemberSettings] = Field(min_length=1)
+
+    _path: Path = PrivateAttr(default=Path())
+    _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The file itself."""
+        return self._path
+
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """The device profile of each member, by the member's name."""
+        return self._profiles
+
+    @property
+    def hub(self) -> str:
+        """The name of the one member that is the Communications Hub."""
+        return next(name for name, profile in self._profiles.items() if profile.role == "hub")
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the rig is emulated, and so runs on virtual time: all members are on the emulated air, or none."""
+        return self.members[self.hub].is_emulated
+
+    @property
+    def extended_pan_id(self) -> int | None:
+        """The extended PAN id: the hub's EUI-64 unless the file says another; None: the real radio decides."""
+        return self.network.extended_pan_id or self.members[self.hub].eui64
+
+    @property
+    def network_key(self) -> bytes:
+        """The network key of the file, or the test key that belongs to its seed."""
+        if self.network.network_key is not None:
+            return self.network.network_key
+        return hashlib.sha256(f"test network key {self.seed}".encode()).digest()[:16]
+
+
+def load_rig(path: str | Path) -> RigFile:
+    """Read and check a rig file with the profiles that it names.
+
+    RigError has one sentence on one line for each problem found: file, line, key, value, and the nearest right key for
+    one misspelt. Keys and install codes are never repeated.
+    """
+    document = read_document(Path(path))
+    rig = check(document, RigFile, secrets=_SECRETS)
+    rig._path = document.path
+    problems = list(_resolve_profiles(rig))
+    if not problems:
+        problems = list(_contradictions(rig))
+    if problems:
+        document.refuse(problems)
+    return rig
+
+
+def rig_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a rig file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **RigFile.model_json_schema(),
+        "title": "Rig file of the HAN harness",
+    }
+
+
+def _resolve_profiles(rig: RigFile) -> Iterator[Problem]:
+    folders = profile_folders(rig.path.parent)
+    for name, member in rig.members.items():
+        try:
+            rig.profiles[name] = load_profile(member.profile, folders)
+        except RigError as error:
+            yield ("members", name, "profile"), str(error)
+
+
+def _contradictions(rig: RigFile) -> Iterator[Problem]:
+    hubs = [name for name, profile in rig.profiles.items() if isinstance(profile, HubProfile)]
+    if len(hubs) != 1:
+        yield ("members",), f"a rig has exactly one hub, this one has {', '.join(hubs) or 'none'}"
+        return
+    hub = rig.members[rig.hub]
+    for name, member in rig.members.items():
+        for key, problem in itertools.chain(
+            _radio(member), _identity(member, rig.profiles[name], hub), _manner(member, rig.profiles[name])
+        ):
+            yield ("members", name, key), problem
+        if member.is_emulated != hub.is_emulated and (hub.radio or hub.by != "radio"):
+            kinds = ("emulated", "real") if member.is_emulated else ("real", "emulated")
+            yield (
+                ("members", name, "by"),
+                f"is {kinds[0]}, but the hub is {kinds[1]}: they cannot hear each other",
+            )
+        if member.parent is not None:
+            yield from _parent(rig, name, member.parent)
+    yield from _duplicates(rig)
+    if rig.air is not None:
+        yield from _air(rig, rig.air)
+
+
+def _radio(member: MemberSettings) -> Iterator[tuple[str, str]]:
+    if member.by != "radio":
+        if member.radio is not None:
+            yield "radio", f"is for a member by radio, not by {member.by}"
+    elif not member.radio:
+        yield "radio", "is missing: the serial port or URL of the NCP"
+    elif member.radio.startswith(EMULATED) and not re.fullmatch(
+        r"[a-z0-9_-]+", member.radio[len(EMULATED) :]
+    ):
+        yield "radio", f"must be {EMULATED}NAME, not {shown(member.radio)}"
+    if member.ncp is not None and not (member.by == "radio" and member.is_emulated):
+        yield "ncp", f"is for an {EMULATED} radio"
+
+
+def _identity(member: MemberSettings, profile: Profile, hub: MemberSettings) -> Iterator[tuple[str, str]]:
+    if member.eui64 is None and (member.by != "radio" or member.is_emulated):
+        yield "eui64", MISSING
+    if profile.role == "hub":
+        if member.install_code is not None:
+            yield "install_code", "a hub forms its HAN and joins none"
+    elif member.install_code is None and (member.by, hub.by) != ("equipment", "equipment"):
+        yield "install_code", "is missing: the harness needs it for one end of the join"
+
+
+def _manner(member: MemberSettings, profile: Profile) -> Iterator[tuple[str, str]]:
+    sleepy = isinstance(profile, PpmidProfile) and profile.kind == SLEEPY
+    if member.poll_seconds is not None and not sleepy:
+        yield "poll_seconds", f"is for a {SLEEPY}, and the profile {member.profile} is none"
+    if member.firmware_version is not None and profile.role == "hub":
+        yield "firmware_version", "is for a device that takes images"
+    if member.by == "equipment":
+        for key in ("poll_seconds", "firmware_version"):
+            if getattr(member, key) is not None:
+                yield key, "equipment decides this by itself"
+    if member.parent is not None and member.by != "emulation":
+        yield "parent", f"is for a member by emulation, not by {member.by}"
+
+
+def _parent(rig: RigFile, name: str, parent: str) -> Iterator[Problem]:
+    location = ("members", name, "parent")
+    if name == rig.hub:
+        yield location, "a hub has none"
+        return
+    above = [name]
+    following: str | None = parent
+    while following is not None:
+        if following not in rig.members:
+            # A wrong name further up is said there.
+            if following == parent:
+                yield location, f"no such member: {parent}" + nearest(parent, rig.members)
+            return
+        if following in above:
+            yield location, f"never comes to the hub: {' -> '.join((*above, following))}"
+            return
+        above.append(following)
+        following = rig.members[following].parent
+    profile = rig.profiles[parent]
+    if isinstance(profile, PpmidProfile) and profile.kind != "router":
+        yield location, f"{parent} is a {profile.kind}, which has no children"
+
+
+def _duplicates(rig: RigFile) -> Iterator[Problem]:
+    for key in ("eui64", "radio"):
+        owners: dict[object, str] = {}
+        for name, member in rig.members.items():
+            value = getattr(member, key)
+            if value is None:
+                continue
+            owner = owners.setdefault(value, name)
+            if owner != name:
+                text = format_eui64(value) if key == "eui64" else value
+                yield ("members", name, key), f"{text} is already that of {owner}"
+
+
+def _air(rig: RigFile, air: AirSettings) -> Iterator[Problem]:
+    if not rig.is_emulated:
+        yield ("air",), "is for an emulated rig; what the real air does nobody sets"
+    seen: set[tuple[str, ...]] = set()
+    for index, link in enumerate(air.links):
+        location = ("air", "links", index, "between")
+        for name in link.between:
+            if name not in rig.members:
+                yield location, f"no such member: {name}" + nearest(name, rig.members)
+        pair = tuple(sorted(link.between))
+        if pair[0] == pair[1]:
+            yield location, f"{pair[0]} does not speak to itself"
+        elif pair in seen:
+            yield location, f"the link between {pair[0]} and {pair[1]} is already given"
+        seen.add(pair)

@@ -23,7 +23,7 @@ certify: $(STAMP)
 	$(BIN)/python -m pytest -q tests/conformance --rig rigs/emulated-devices.yaml --certify --evidence evidence
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --rig rigs/emulated-devices.yaml
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

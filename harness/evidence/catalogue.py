@@ -19,7 +19,8 @@ class Requirement:
     """One row of the catalogue.
 
     `under_test` is the member judged. `basis` is `sourced` (a public document says it) or `assumed`. `options` are the
-    settings of the Inventory under which it holds.
+    settings of the Inventory under which it holds. `uncovered` is what no test judges yet: a requirement with such a
+    rest passes in part only.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Requirement:
     source: str
     text: str
     options: str = ""
+    uncovered: str = ""
 
 
 def find_requirement(catalogue: Mapping[str, Requirement], name: str) -> Requirement:
@@ -50,7 +52,7 @@ def load_catalogue(path: Path) -> dict[str, Requirement]:
     if not isinstance(rows, list):
         raise RigError(f"{path}: must be a list of requirements")
     known = {field.name for field in fields(Requirement)}
-    required = known - {"options"}
+    required = known - {"options", "uncovered"}
     requirements: dict[str, Requirement] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):

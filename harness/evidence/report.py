@@ -28,7 +28,7 @@ _DISTRIBUTIONS = ("han-harness", "bellows", "zigpy", "serialx", "cryptography", 
 
 DECISION_RULE = (
     "A requirement passes when every test listed for it passed; a test that was skipped, or ended in an error of the "
-    "bench or of the harness, is no pass. PASS covers what the listed tests do, not every reading of the requirement. "
+    "bench or of the harness, is no pass. One of which a part is judged by no test yet passes in part, and says which. "
     "A device that differs from a requirement whose basis is assumed, not sourced from a public document, is OBSERVED: "
     "reported with what it did, and not failed."
 )
@@ -41,6 +41,7 @@ class Verdict(StrEnum):
     ERROR = "ERROR"
     OBSERVED = "OBSERVED"
     SKIPPED = "SKIPPED"
+    PARTIAL = "PASS IN PART"
     PASS = "PASS"
     NOT_RUN = "NOT RUN"
 
@@ -107,6 +108,8 @@ class Judged:
         worst = min((result.verdict for result in self.results), key=order.index)
         if worst is Verdict.FAIL and self.requirement.basis == "assumed":
             return Verdict.OBSERVED
+        if worst is Verdict.PASS and self.requirement.uncovered:
+            return Verdict.PARTIAL
         return worst
 
 

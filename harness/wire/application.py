@@ -20,7 +20,7 @@ class ApsMessage:
     """One application message between two endpoints.
 
     `peer` is the other party's NWK short address: the sender's of a message received, the destination's of one to send
-    (0xFFFC to 0xFFFF broadcasts). `payload` is the ZCL or ZDO frame. `secured` says that it travels, or travelled, under
+    (0xFFFC to 0xFFFF are broadcasts). `payload` is the ZCL or ZDO frame. `secured` says that it travels, or travelled, under
     an APS link key; `acknowledged` that an APS acknowledgement is asked for.
     """
 

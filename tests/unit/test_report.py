@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def test_a_requirement_passes_only_when_all_its_tests_passed(tmp_path, outcomes,
         report.add(f"test_{number}", outcome, requirements=["FW-08"])
     results, _ = written(report)
     assert {row["id"]: row["verdict"] for row in results["requirements"]}["FW-08"] == verdict
+
+
+def test_a_requirement_with_an_uncovered_rest_passes_in_part_only(tmp_path):
+    """Passing tests do not speak for what none of them looks at; a failure stays a failure."""
+    partly = replace(SOURCED, uncovered="the alert 0x8F8B")
+    for outcome, verdict in (("passed", "PASS IN PART"), ("failed", "FAIL")):
+        report = Report(tmp_path, Bench("bench"), {partly.id: partly})
+        report.add("test_it", outcome, requirements=[partly.id])
+        results, page = written(report)
+        assert results["requirements"][0]["verdict"] == verdict
+        assert "the alert 0x8F8B" in "".join(page.text)
 
 
 def test_an_assumed_requirement_is_observed_where_its_sourced_neighbour_fails(tmp_path):

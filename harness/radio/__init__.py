@@ -1,0 +1,1 @@
+"""Carries a member's behaviour over an NCP. Only this package knows bellows, zigpy's application and serialx."""

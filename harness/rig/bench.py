@@ -1,0 +1,185 @@
+"""An emulated bench: the air of one premises, the members that are nodes on it, and the NCPs behind its radios."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.emulation.air import Air
+from harness.emulation.host import MemberNode
+from harness.emulation.ncp import EmulatedNcp, NcpConfig
+from harness.emulation.ncp_store import NvStore
+from harness.emulation.node import NodeConfig, NodeKind
+from harness.errors import RigError
+from harness.evidence.capture import KeyFile, PcapWriter
+from harness.members.hub import UTC_2026, HubConfig
+from harness.members.ppmid import Ppmid, PpmidConfig
+from harness.rig.profile import HubProfile, PpmidProfile
+from harness.rig.schema import EMULATED, MemberSettings, NcpSettings, RigFile
+from harness.wire.ota_client_values import OtaClientConfig
+from harness.wire.ota_server import OtaServerConfig
+from harness.wire.security import link_key_from_install_code
+
+CAPTURE_NAME = "han.pcap"
+
+_KINDS = {
+    "router": NodeKind.ROUTER,
+    "end_device": NodeKind.END_DEVICE,
+    "sleepy_end_device": NodeKind.SLEEPY_END_DEVICE,
+}
+
+
+def ppmid_config(profile: PpmidProfile, settings: MemberSettings) -> PpmidConfig:
+    """Return what the PPMID of this profile is, on this rig."""
+    return PpmidConfig(
+        ota=OtaClientConfig(
+            manufacturer=profile.manufacturer_code,
+            image_type=profile.image_type,
+            hardware_version=profile.hardware_version,
+            **profile.ota.model_dump(),
+        ),
+        running_version=firmware_at_start(profile, settings),
+        manufacturer_name=profile.manufacturer_name,
+        model=profile.model,
+        endpoint=profile.endpoint,
+        device=profile.device_id,
+        secured=profile.secured,
+        activation_seconds=profile.activation_seconds,
+    )
+
+
+def hub_config(profile: HubProfile) -> HubConfig:
+    """Return what the hub of this profile is."""
+    return HubConfig(
+        ota=OtaServerConfig(utc_at_zero=UTC_2026, **profile.ota.model_dump()),
+        manufacturer_name=profile.manufacturer_name,
+        model=profile.model,
+        endpoint=profile.endpoint,
+        device=profile.device_id,
+        secured=profile.secured,
+        notifies=profile.notifies,
+    )
+
+
+def firmware_at_start(profile: PpmidProfile, settings: MemberSettings) -> int:
+    """Return the version that a member runs at first: the rig file's, or else its profile's."""
+    return profile.firmware_version if settings.firmware_version is None else settings.firmware_version
+
+
+class EmulatedBench:
+    """Everything emulated that a rig file names, on one air; nothing has power yet.
+
+    `nodes` and `ncps` are by member name, in the order of the file. `air` is a Timed core: whoever makes the bench runs
+    it. `on_event` gets `(seconds, member, event)` of every emulated member. Leaving the context ends the capture.
+    """
+
+    def __init__(
+        self, file: RigFile, on_event: Callable[[float, str, object], None] = lambda *event: None
+    ) -> None:
+        self.file = file
+        self.air = Air(file.seed)
+        self.nodes: dict[str, MemberNode] = {}
+        self.ncps: dict[str, EmulatedNcp] = {}
+        self._on_event = on_event
+        self._pcap: PcapWriter | None = None
+        for name, settings in file.members.items():
+            if settings.by == "emulation":
+                self.nodes[name] = self._node(name, settings)
+            elif settings.radio is not None and settings.radio.startswith(EMULATED):
+                self.ncps[name] = self._ncp(settings)
+        self._link_up()
+
+    def _node(self, name: str, settings: MemberSettings) -> MemberNode:
+        profile = self.file.profiles[name]
+        if not isinstance(profile, PpmidProfile):
+            raise RigError(
+                f"{self.file.path}: members.{name}: a {profile.role} by emulation is not built yet"
+            )
+        assert settings.eui64 is not None  # load_rig saw to it, and to the install code
+        assert settings.install_code is not None
+        poll = settings.poll_seconds or profile.poll_seconds
+        config = NodeConfig(manufacturer_code=profile.manufacturer_code)
+        if poll is not None:
+            config = replace(config, poll_interval_us=round(poll * 1_000_000))
+        return MemberNode(
+            self.air,
+            # Each member has chances of its own, so that one member more on the bench changes nothing for the others.
+            Ppmid(ppmid_config(profile, settings), random.Random(f"{self.file.seed} {name}")),
+            eui64=settings.eui64,
+            kind=_KINDS[profile.kind],
+            link_key=link_key_from_install_code(settings.install_code),
+            config=config,
+            on_event=partial(self._event, name),
+        )
+
+    def _ncp(self, settings: MemberSettings) -> EmulatedNcp:
+        assert settings.eui64 is not None  # load_rig saw to it
+        ncp = settings.ncp or NcpSettings()
+        return EmulatedNcp(
+            self.air,
+            settings.eui64,
+            ezsp_version=ncp.ezsp,
+            config=NcpConfig(baud=ncp.baud),
+            nv=None if ncp.state is None else NvStore(ncp.state),
+        )
+
+    def _event(self, name: str, now: float, event: object) -> None:
+        self._on_event(now, name, event)
+
+    def _link_up(self) -> None:
+        """Make the links what the file says, and let a member that has a parent hear no other router."""
+        settings = self.file.air
+        eui64s = {
+            name: member.eui64 for name, member in self.file.members.items() if member.eui64 is not None
+        }
+        if settings is not None:
+            self.air.default_link = replace(self.air.default_link, loss=settings.loss)
+            for link in settings.links:
+                one, two = (eui64s[name] for name in link.between)
+                loss = settings.loss if link.loss is None else link.loss
+                self.air.set_link(one, two, loss=loss, delay_us=round(link.delay_ms * 1000), heard=link.heard)
+        for name, member in self.file.members.items():
+            if member.parent is None:
+                continue
+            for other in eui64s:
+                if other not in (name, member.parent) and self.file.members[other].parent != name:
+                    self.air.set_link(eui64s[name], eui64s[other], heard=False)
+
+    def hub_ncp(self) -> EmulatedNcp:
+        """The NCP that the hub is played through; RigError where that is a real one."""
+        if self.file.hub not in self.ncps:
+            raise RigError(f"{self.file.path}: members.{self.file.hub}.radio: is not an {EMULATED} one")
+        return self.ncps[self.file.hub]
+
+    def power_on(self) -> None:
+        """Give every emulated member its power."""
+        for node in self.nodes.values():
+            node.power_on()
+
+    def capture(self, pcap: Path, keys: Path) -> None:
+        """Write all that is on the air to `pcap`, and every key that a member comes to use to the folder `keys`."""
+        pcap.parent.mkdir(parents=True, exist_ok=True)
+        self._pcap = PcapWriter(pcap)
+        self.air.add_tap(self._pcap.frame)
+        key_file = KeyFile(keys)
+        for node in self.nodes.values():
+            node.node.on_key = key_file.add
+        for ncp in self.ncps.values():
+            ncp.node.on_key = key_file.add
+        for name, settings in self.file.members.items():
+            if settings.install_code is not None:
+                key_file.add(link_key_from_install_code(settings.install_code), f"install code of {name}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pcap is not None:
+            self._pcap.close()

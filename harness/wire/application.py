@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 # Zigbee PRO (05-3474-21) table 3.59: broadcast addresses.
 BROADCAST_ALL = 0xFFFF
@@ -15,13 +15,12 @@ ZDO_PROFILE = 0x0000
 SMART_ENERGY_PROFILE = 0x0109  # ZSE 07-5356-19: the profile that every GB HAN device speaks
 
 
-@dataclass(frozen=True, slots=True)
-class ApsMessage:
+class ApsMessage(NamedTuple):
     """One application message between two endpoints.
 
-    `peer` is the other party's NWK short address: the sender's of a message received, the destination's of one to send
-    (0xFFFC to 0xFFFF are broadcasts). `payload` is the ZCL or ZDO frame. `secured` says that it travels, or travelled, under
-    an APS link key; `acknowledged` that an APS acknowledgement is asked for.
+    `peer` is the other party's NWK short address: the sender's of a message received, the destination's of one to
+    send (0xFFFC to 0xFFFF are broadcasts). `payload` is the ZCL or ZDO frame. `secured` says that it travels, or
+    travelled, under an APS link key; `acknowledged` that an APS acknowledgement is asked for.
     """
 
     peer: int

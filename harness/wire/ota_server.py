@@ -36,13 +36,17 @@ from harness.wire.ota_messages import (
     parse_message,
 )
 
+# Octets of an image that one frame holds: 127 less MAC 11, NWK 8, its security 18, APS 8, ZCL 3 and the 14 of the
+# response; and less the 9 of APS security.
+LARGEST_BLOCK = 65
+LARGEST_BLOCK_SECURED = LARGEST_BLOCK - 9
+
 
 @dataclass(frozen=True, slots=True)
 class OtaServerConfig:
     """What an OTA server does where the standard leaves it a choice."""
 
-    # 127 octets less MAC 11, NWK 8, its security 18, APS 8, its security 9, ZCL 3 and the 14 of the response.
-    block_size: int = 56
+    block_size: int = LARGEST_BLOCK_SECURED
     block_period_ms: int = 0  # ZCL8 11.10.10: the pace it asks of its clients; 0: their own
     page_requests: bool = True  # optional for a server, ZCL8 11.13.7
     shortest_spacing: float = (

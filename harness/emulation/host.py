@@ -1,0 +1,159 @@
+"""Carries the behaviour of a member on an emulated node: power, joining, messages, deadlines, restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+
+from harness.emulation.air import Air, Timer
+from harness.emulation.joining import CHANNELS
+from harness.emulation.node import Network, Node, NodeConfig, NodeKind, NodeListener, NodeState, SentStatus
+from harness.errors import LocalProtocolError
+from harness.wire.application import ApsMessage, Behaviour, Restart
+
+JOIN_RETRY = 20.0  # seconds
+# Before a restart what was sent gets out, above all the acknowledgement of what caused it.
+_LAST_WORDS_US = 50_000
+
+
+class MemberNode(NodeListener):
+    """A member of the HAN as a node: `behaviour` decides what it does, this class only lets it.
+
+    It starts without power. A device joins with its `link_key` when it is switched on, and again `join_retry` seconds
+    after a failure; one that is a member goes on as one. A coordinator forms `network`. Each event of the behaviour
+    goes to `on_event` with the time in seconds; a `Restart` is obeyed as well. What the behaviour raises surfaces from
+    the air.
+    """
+
+    def __init__(
+        self,
+        air: Air,
+        behaviour: Behaviour,
+        *,
+        eui64: int,
+        kind: NodeKind,
+        link_key: bytes | None = None,
+        network: Network | None = None,
+        channels: Sequence[int] = CHANNELS,
+        config: NodeConfig | None = None,
+        join_retry: float = JOIN_RETRY,
+        on_event: Callable[[float, object], None] | None = None,
+    ) -> None:
+        if (network is None) == (kind == NodeKind.COORDINATOR) or (link_key is None) == (network is None):
+            raise LocalProtocolError(
+                "A coordinator forms a network, any other node joins one with a link key"
+            )
+        self.air = air
+        self.behaviour = behaviour
+        self.node = Node(air, eui64, kind, self, config=config)
+        self.node.descriptors = tuple(behaviour.descriptors)
+        self.node.power_off()
+        self.link_key = link_key
+        self.last_join_failure: str | None = None
+        """Why the last attempt to join failed; None after one that did not."""
+        self._network = network
+        self._channels = channels
+        self._join_retry_us = round(join_retry * 1e6)
+        self._on_event = on_event
+        self._deadline: Timer | None = None
+        self._retry: Timer | None = None
+        self._restart: Timer | None = None
+
+    @property
+    def joined(self) -> bool:
+        """Whether it is on its network now."""
+        return self.node.state == NodeState.JOINED
+
+    # --- power --------------------------------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        """Give it power: it joins, or goes on with the network that it was on. Nothing happens when it has power."""
+        if self.node.powered:
+            return
+        self._cancel()
+        self.node.power_on()
+        if self.node.network is None:
+            self._join()
+        self._follow([])
+
+    def power_off(self) -> None:
+        """Take the node's power away, as if its radio failed: the behaviour is none the wiser."""
+        self._cancel()
+        self.node.power_off()
+
+    def power_cut(self) -> None:
+        """Take the power of the whole member away: the behaviour loses what is not in storage."""
+        self.power_off()
+        self.behaviour.power_cut()
+
+    def _cancel(self) -> None:
+        for timer in (self._deadline, self._retry, self._restart):
+            if timer is not None:
+                timer.cancel()
+        self._deadline = self._retry = self._restart = None
+
+    # --- joining ------------------------------------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        self._retry = None
+        if self._network is not None:
+            self.node.form(self._network)
+        elif self.link_key is not None:
+            self.node.join(link_key=self.link_key, channels=self._channels, done=self._joined)
+
+    def _joined(self, ok: bool, reason: str) -> None:
+        self.last_join_failure = None if ok else reason
+        if not ok:
+            self._retry = self.air.call_in(self._join_retry_us, self._join)
+
+    # --- the behaviour ------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self.air.now / 1e6
+
+    def _follow(self, events: list[object]) -> None:
+        """Pass the behaviour's events on, send its messages, and see when it wants to be called."""
+        behaviour = self.behaviour
+        restart: Restart | None = None
+        for event in events:
+            if self._on_event is not None:
+                self._on_event(self._now(), event)
+            if isinstance(event, Restart):
+                restart = event
+        for message in behaviour.messages_to_send():
+            self.node.send(message)
+        if restart is not None and self._restart is None:
+            self._restart = self.air.call_in(_LAST_WORDS_US, self._go_dark, restart.seconds)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        deadline = behaviour.next_deadline()
+        if deadline is not None and self.node.powered:
+            when = max(ceil(deadline * 1e6), self.air.now)
+            self._deadline = self.air.call_at(when, self._due, deadline)
+
+    def _go_dark(self, seconds: float) -> None:
+        self.power_cut()
+        self._restart = self.air.call_in(round(seconds * 1e6), self.power_on)
+
+    def _due(self, deadline: float) -> None:
+        self._deadline = None
+        # Seconds in floating point may fall short of the deadline that the microsecond was computed from.
+        self._follow(self.behaviour.on_deadline(max(self._now(), deadline)))
+
+    # --- the node -----------------------------------------------------------------------------------------------------
+
+    def network_up(self) -> None:
+        """The node: it is a member of its network."""
+        self._follow(self.behaviour.network_up(self.node.short, self._now()))
+
+    def network_down(self, reason: str) -> None:
+        """The node: it is none any more, or lost its parent."""
+        self._follow(self.behaviour.network_down(self._now()))
+
+    def message_received(self, message: ApsMessage, aps_counter: int, lqi: int, rssi: float) -> None:
+        """The node: a message for an endpoint, or an answer to a ZDO request."""
+        self._follow(self.behaviour.receive(message, self._now()))
+
+    def message_sent(self, tag: int, message: ApsMessage, status: SentStatus) -> None:
+        """The node: what became of a message; a behaviour goes by the answers that it gets."""

@@ -65,7 +65,11 @@ def rig_schema(kind: str) -> None:
     "--evidence", type=click.Path(path_type=Path), help="Leave the capture and its key file in this folder."
 )
 @click.option(
-    "--within", default=2.0, show_default=True, help="Give up after this many hours (the rig's own time)."
+    "--within",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Give up after this many hours (the rig's own time).",
 )
 @click.argument("image", type=click.Path(path_type=Path))
 def push(rig_file: Path, member: str, evidence: Path | None, within: float, image: Path) -> None:

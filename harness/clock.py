@@ -20,7 +20,7 @@ class Timed(Protocol):
         """When `on_deadline` is due, in seconds on the core's clock; None: nothing to wait for."""
 
     def on_deadline(self, now: float) -> object:
-        """Do everything that is due at `now` (seconds)."""
+        """Do everything that is due at `now` (seconds); where nothing is, the core only learns the time."""
 
 
 # Microsecond when it is due, place in the queue, handle, and what to call.
@@ -140,24 +140,31 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             while timers and timers[0][2].cancelled():
                 heapq.heappop(timers)
             timer_us = timers[0][0] if timers else None
-            core, deadline = self._next_core()
-            if core is not None and (timer_us is None or round(deadline * 1_000_000) <= timer_us):
-                self._now_us = max(self._now_us, round(deadline * 1_000_000))
+            core, due_us = self._next_core()
+            if core is not None and (timer_us is None or due_us <= timer_us):
+                if due_us > self._now_us:
+                    self._now_us = due_us
                 core.on_deadline(self.core_time(core))
             elif timer_us is not None:
-                self._now_us = max(self._now_us, timer_us)
+                if timer_us > self._now_us:
+                    self._now_us = timer_us
+                    for each in self._cores:
+                        # Nothing is due there, but whoever acts on a core next shall find its clock right.
+                        each.on_deadline(self.core_time(each))
                 self.release_due_timers()
             else:
                 raise LocalProtocolError(
                     f"at {self.time():.6f} s everything waits for something that nothing is left to do"
                 )
 
-    def _next_core(self) -> tuple[Timed | None, float]:
-        chosen, earliest = None, 0.0
+    def _next_core(self) -> tuple[Timed | None, int]:
+        chosen, earliest = None, 0
         for core, origin in self._cores.items():
             deadline = core.next_deadline()
-            if deadline is not None and (chosen is None or origin + deadline < earliest):
-                chosen, earliest = core, origin + deadline
+            if deadline is not None:
+                due_us = round((origin + deadline) * 1_000_000)
+                if chosen is None or due_us < earliest:
+                    chosen, earliest = core, due_us
         return chosen, earliest
 
 

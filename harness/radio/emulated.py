@@ -52,6 +52,7 @@ class EmulatedTransport(BaseSerialTransport):
         self._port: SerialPort | None = None
         self._core: Timed | None = None
         self._reading = True
+        self._writing = False
         self._held = bytearray()
 
     async def _connect(self, *, path: str | None, **settings: Any) -> None:
@@ -71,11 +72,13 @@ class EmulatedTransport(BaseSerialTransport):
         self._call_protocol_connection_made()
 
     def _from_ncp(self, data: bytes) -> None:
-        # Never from within the NCP's own call: the host may answer at once, and cores are not re-entrant.
-        if self._reading:
+        if not self._reading:
+            self._held += data
+        elif self._writing:
+            # The host is in the middle of a call of its own, and may not expect an answer within it.
             self._loop.call_soon(self._deliver, data)
         else:
-            self._held += data
+            self._protocol.data_received(data)
 
     def _deliver(self, data: bytes) -> None:
         if not self._closing:
@@ -85,7 +88,11 @@ class EmulatedTransport(BaseSerialTransport):
         """Hand bytes to the NCP now."""
         self._check_broken()
         if self._port is not None and self._core is not None and isinstance(self._loop, VirtualLoop):
-            self._port.receive(bytes(data), self._loop.core_time(self._core))
+            self._writing = True
+            try:
+                self._port.receive(bytes(data), self._loop.core_time(self._core))
+            finally:
+                self._writing = False
 
     def pause_reading(self) -> None:
         """Hold back what the NCP says until `resume_reading`."""
@@ -95,7 +102,7 @@ class EmulatedTransport(BaseSerialTransport):
         """Deliver what was held back, and go on."""
         self._reading = True
         if self._held:
-            self._from_ncp(bytes(self._held))
+            self._loop.call_soon(self._deliver, bytes(self._held))
             self._held.clear()
 
     def close(self) -> None:

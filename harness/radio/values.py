@@ -15,23 +15,7 @@ from harness.emulation.node import Network
 from harness.wire.application import ApsMessage, SimpleDescriptor
 
 _UNKNOWN = zigpy.types.EUI64.convert("FF:FF:FF:FF:FF:FF:FF:FF")
-_LOWEST_BROADCAST = 0xFFF8  # Zigbee PRO (05-3474-21) table 3.59
-
-
-def from_packet(packet: zigpy.types.ZigbeePacket) -> ApsMessage:
-    """Return a packet off the HAN as a message."""
-    assert packet.src is not None
-    assert packet.dst is not None
-    return ApsMessage(
-        peer=int(packet.src.address),
-        profile=packet.profile_id,
-        cluster=packet.cluster_id,
-        source_endpoint=packet.src_ep or 0,
-        destination_endpoint=packet.dst_ep or 0,
-        payload=packet.data.serialize(),
-        secured=zigpy.types.TransmitOptions.APS_Encryption in packet.tx_options,
-        broadcast=packet.dst.addr_mode is zigpy.types.AddrMode.Broadcast,
-    )
+LOWEST_BROADCAST = 0xFFF8  # Zigbee PRO (05-3474-21) table 3.59
 
 
 def to_packet(message: ApsMessage, sequence: int) -> zigpy.types.ZigbeePacket:
@@ -42,7 +26,7 @@ def to_packet(message: ApsMessage, sequence: int) -> zigpy.types.ZigbeePacket:
     if message.acknowledged:
         options |= zigpy.types.TransmitOptions.ACK
     address: zigpy.types.AddrModeAddress
-    if message.peer >= _LOWEST_BROADCAST:
+    if message.peer >= LOWEST_BROADCAST:
         address = zigpy.types.AddrModeAddress(
             addr_mode=zigpy.types.AddrMode.Broadcast, address=zigpy.types.BroadcastAddress(message.peer)
         )

@@ -22,7 +22,7 @@ from harness.members.ppmid import Ppmid, PpmidConfig
 from harness.rig.profile import HubProfile, PpmidProfile
 from harness.rig.schema import EMULATED, MemberSettings, NcpSettings, RigFile
 from harness.wire.ota_client_values import OtaClientConfig
-from harness.wire.ota_server import OtaServerConfig
+from harness.wire.ota_server import LARGEST_BLOCK, LARGEST_BLOCK_SECURED, OtaServerConfig
 from harness.wire.security import link_key_from_install_code
 
 CAPTURE_NAME = "han.pcap"
@@ -55,8 +55,15 @@ def ppmid_config(profile: PpmidProfile, settings: MemberSettings) -> PpmidConfig
 
 def hub_config(profile: HubProfile) -> HubConfig:
     """Return what the hub of this profile is."""
+    ota = profile.ota
+    fits = LARGEST_BLOCK_SECURED if profile.secured else LARGEST_BLOCK
     return HubConfig(
-        ota=OtaServerConfig(utc_at_zero=UTC_2026, **profile.ota.model_dump()),
+        ota=OtaServerConfig(
+            utc_at_zero=UTC_2026,
+            block_size=fits if ota.block_size is None else ota.block_size,
+            block_period_ms=ota.block_period_ms,
+            page_requests=ota.page_requests,
+        ),
         manufacturer_name=profile.manufacturer_name,
         model=profile.model,
         endpoint=profile.endpoint,
@@ -163,7 +170,12 @@ class EmulatedBench:
 
     def capture(self, pcap: Path, keys: Path) -> None:
         """Write all that is on the air to `pcap`, and every key that a member comes to use to the folder `keys`."""
-        pcap.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            pcap.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RigError(
+                f"{pcap.parent}: cannot be made a folder for the capture ({error.strerror})"
+            ) from error
         self._pcap = PcapWriter(pcap)
         self.air.add_tap(self._pcap.frame)
         key_file = KeyFile(keys)
@@ -174,6 +186,11 @@ class EmulatedBench:
         for name, settings in self.file.members.items():
             if settings.install_code is not None:
                 key_file.add(link_key_from_install_code(settings.install_code), f"install code of {name}")
+
+    def flush(self) -> None:
+        """Hand what was captured so far to whoever follows the file."""
+        if self._pcap is not None:
+            self._pcap.flush()
 
     def __enter__(self) -> Self:
         return self

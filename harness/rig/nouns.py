@@ -294,7 +294,7 @@ class Hub(Member):
 
     def take(self, event: object) -> None:
         """Follow who is on the HAN, and how far the transfers are."""
-        if isinstance(event, TransferProgressed | TransferStarted):
+        if isinstance(event, (TransferProgressed, TransferStarted)):
             self._progress[event.client] = event
         elif isinstance(event, DeviceJoined):
             self.behaviour.device_joined(event.eui64, event.short)

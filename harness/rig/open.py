@@ -116,7 +116,7 @@ class Rig:
     async def until(
         self, condition: Callable[[], bool], *, within: float, failure: Callable[[], str]
     ) -> None:
-        """Wait until `condition` holds, asking at every event; RemoteProtocolError(failure()) after `within` seconds."""
+        """Wait until `condition` holds, asking at every event; RemoteProtocolError(failure()) if it never does."""
         deadline = asyncio.get_running_loop().time() + within
         while not condition():
             self._news.clear()
@@ -136,7 +136,7 @@ class Rig:
             self.journal.add(seconds, member, event)
         if member == self.file.hub:
             self.hub.take(event)
-            if isinstance(event, DeviceJoined | DeviceLeft):
+            if isinstance(event, (DeviceJoined, DeviceLeft)):
                 for other in self.members.values():
                     if isinstance(other, Device) and other.eui64 == event.eui64:
                         other.short = event.short if isinstance(event, DeviceJoined) else None
@@ -167,7 +167,6 @@ class Rig:
                 if not isinstance(loop, VirtualLoop):
                     raise RigError(f"{self.name} is an emulated rig, which runs on a VirtualLoop only")
                 self.bench = self._plug_in(loop, stack)
-            stack.callback(self._write_journal)
             assert isinstance(hub.profile, HubProfile)  # that is what makes it the hub
             hub.behaviour = HubBehaviour(hub_config(hub.profile))
             hub.carrier = Coordinator(
@@ -179,6 +178,7 @@ class Rig:
             stack.push_async_callback(hub.carrier.stop)
             await hub.carrier.start()
             hub.eui64 = hub.carrier.eui64
+            stack.callback(self._write_journal)
             self._stack = stack.pop_all()
         return self
 

@@ -106,8 +106,8 @@ class OtaClientSettings(Strict):
 class OtaServerSettings(Strict):
     """How a hub behaves as a server of the OTA Upgrade cluster. Keys and defaults are those of `OtaServerConfig`."""
 
-    block_size: Annotated[int, Field(ge=1, le=255)] = Field(
-        default=_SERVER.block_size, description="Octets given in one block at most."
+    block_size: Annotated[int, Field(ge=1, le=255)] | None = Field(
+        default=None, description="Octets given in one block at most; null: what fits a frame."
     )
     block_period_ms: U16 = Field(
         default=_SERVER.block_period_ms,

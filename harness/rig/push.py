@@ -58,7 +58,7 @@ async def push_image(
             finally:
                 watch.cancel()
             progress.update(shown, completed=image.total_size)
-        console.print(f"{member} runs {image.version:#010x} after {rig.elapsed:.1f} s on the rig's clock")
+        console.print(f"{member} runs {image.version:#010x} after {rig.now():.1f} s on the rig's clock")
     if evidence is not None:
         console.print(f"capture: {evidence / 'han.pcap'}, keys: {evidence / 'zigbee_pc_keys'}")
 

@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import tty
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from harness.rig.bench import EmulatedBench
 from harness.rig.schema import RigFile
 
 _READ_SIZE = 4096
+_FLUSH_INTERVAL = 1.0  # seconds between two looks that a reader gets at the capture
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Line:
@@ -72,13 +74,9 @@ async def serve(file: RigFile, listen: str, *, pcap: Path | None, say: Callable[
     kind, _, where = listen.partition(":")
     if kind not in _SERVERS or not where:
         raise RigError(f"--listen {listen}: neither tcp:HOST:PORT nor pty:LINK")
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-    _end_by_signal(loop, ended)
-    _end_by_error(loop, ended)
-    with EmulatedBench(file) as bench:
+    with EmulatedBench(file) as bench, _ending() as ended:
         ncp = bench.hub_ncp()
-        driver = RealTimeDriver(bench.air, loop)
+        driver = RealTimeDriver(bench.air, asyncio.get_running_loop())
         line = _Line(ncp, driver, say)
         async with _SERVERS[kind](line, where, listen) as url:
             if pcap is not None:
@@ -86,24 +84,34 @@ async def serve(file: RigFile, listen: str, *, pcap: Path | None, say: Callable[
             bench.power_on()
             driver.wake()
             say(f"EZSP {ncp.ezsp_version} NCP of {file.name} at {url}")
+            following = asyncio.create_task(_flush(bench))
             try:
                 await ended
             finally:
+                following.cancel()
                 driver.stop()
                 line.tell()
 
 
-def _end_by_signal(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+async def _flush(bench: EmulatedBench) -> None:
+    """Let the capture be followed while it grows."""
+    while True:
+        await asyncio.sleep(_FLUSH_INTERVAL)
+        bench.flush()
+
+
+@contextmanager
+def _ending() -> Iterator[asyncio.Future[None]]:
+    """What to wait for: SIGINT and SIGTERM end it, and so does, raising it, what a callback of the loop raises.
+
+    The loop alone would print such an error, and go on with half a bench.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
     def stop() -> None:
         if not ended.done():
             ended.set_result(None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-
-
-def _end_by_error(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-    """Let what a callback raises come out of `ended`: the loop alone would print it and go on with half a bench."""
 
     def fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -112,7 +120,15 @@ def _end_by_error(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) 
         else:
             loop.default_exception_handler(context)
 
+    for number in _END_SIGNALS:
+        loop.add_signal_handler(number, stop)
     loop.set_exception_handler(fail)
+    try:
+        yield ended
+    finally:
+        loop.set_exception_handler(None)
+        for number in _END_SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 class _TcpHost(asyncio.Protocol):

@@ -25,7 +25,7 @@ from harness.rig.profile import (
 )
 from harness.rig.schema import load_rig, rig_json_schema
 from harness.wire.ota_client_values import OtaClientConfig
-from harness.wire.ota_server import OtaServerConfig
+from harness.wire.ota_server import LARGEST_BLOCK_SECURED, OtaServerConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STANDING_RIG = REPOSITORY / "rigs" / "emulated-devices.yaml"
@@ -382,7 +382,7 @@ def test_every_profile_of_the_project_is_right(path):
     ("settings", "config"),
     [
         (OtaClientSettings(), OtaClientConfig(manufacturer=1, image_type=2)),
-        (OtaServerSettings(), OtaServerConfig()),
+        (OtaServerSettings(block_size=LARGEST_BLOCK_SECURED), OtaServerConfig()),
     ],
 )
 def test_the_keys_of_ota_are_those_of_the_state_machines(settings, config):

@@ -9,6 +9,9 @@ from harness.wire.ota_client import OtaClient
 
 BASIC_CLUSTER = 0x0000
 TIME_CLUSTER = 0x000A
+KEEP_ALIVE_CLUSTER = 0x0025
+METERING_CLUSTER = 0x0702
+PREPAYMENT_CLUSTER = 0x0705
 
 CLUSTER_REVISION = 0xFFFD  # ZCL8 2.3.5.1
 
@@ -19,11 +22,38 @@ HARDWARE_VERSION = 0x0003
 MANUFACTURER_NAME = 0x0004
 MODEL_IDENTIFIER = 0x0005
 POWER_SOURCE = 0x0007
+PHYSICAL_ENVIRONMENT = 0x0011
 
 # Time, ZCL8 3.12.2.
 TIME = 0x0000
 TIME_STATUS = 0x0001
 TIME_STATUS_MASTER = 0x09  # master clock, and master for its zone and daylight saving
+
+# Keep-Alive, ZCL8 3.18.2.2.
+TC_KEEP_ALIVE_BASE = 0x0000
+TC_KEEP_ALIVE_JITTER = 0x0001
+
+# Tunneling, ZSE D.6: the only attribute of its own.
+CLOSE_TUNNEL_TIMEOUT = 0x0000
+
+# Metering, client side, ZSE D.3: what a sleepy meter reads of its mirror to learn that something waits for it.
+FUNCTIONAL_NOTIFICATION_FLAGS = 0x0000
+NEW_OTA_FIRMWARE = 1 << 0
+TUNNEL_MESSAGE_PENDING = 1 << 21
+
+# Metering, server side, ZSE D.3.
+CURRENT_SUMMATION_DELIVERED = 0x0000
+METERING_STATUS = 0x0200
+UNIT_OF_MEASURE = 0x0300
+METERING_DEVICE_TYPE = 0x0306
+ELECTRIC_METERING = 0x00
+GAS_METERING = 0x01
+_KILOWATT_HOURS = 0x00
+_CUBIC_METRES = 0x01
+
+# Prepayment, ZSE D.7.
+PAYMENT_CONTROL_CONFIGURATION = 0x0000
+CREDIT_REMAINING = 0x0001
 
 # OTA Upgrade, client side, ZCL8 11.10.
 UPGRADE_SERVER_ID = 0x0000
@@ -41,6 +71,12 @@ UPGRADE_TIMEOUT_POLICY = 0x000C
 
 _ZCL_VERSION = 8  # ZCL8 3.2.2.2.1
 _MAINS = 0x01  # ZCL8 table 3-9
+_GBCS_ENVIRONMENT = 0x01  # GBCS 10.2.2: PhysicalEnvironment of every device
+# ZCL8 table 2-10.
+_MAP16 = 0x19
+_MAP32 = 0x1B
+_UINT48 = 0x25
+_INT32 = 0x2B
 
 
 def basic_attributes(
@@ -54,6 +90,7 @@ def basic_attributes(
         MANUFACTURER_NAME: zcl.constant(zcl.STRING, manufacturer_name),
         MODEL_IDENTIFIER: zcl.constant(zcl.STRING, model),
         POWER_SOURCE: zcl.constant(zcl.ENUM8, _MAINS),
+        PHYSICAL_ENVIRONMENT: zcl.constant(zcl.ENUM8, _GBCS_ENVIRONMENT),
         CLUSTER_REVISION: zcl.constant(zcl.UINT16, 3),
     }
 
@@ -64,6 +101,52 @@ def time_attributes(utc: Callable[[float], int]) -> dict[int, zcl.Attribute]:
         TIME: zcl.Attribute(zcl.UTC_TIME, utc),
         TIME_STATUS: zcl.constant(zcl.MAP8, TIME_STATUS_MASTER),
         CLUSTER_REVISION: zcl.constant(zcl.UINT16, 2),
+    }
+
+
+def keep_alive_attributes(base: int = 10, jitter: int = 300) -> dict[int, zcl.Attribute]:
+    """Keep-Alive (0x0025) of a Trust Center: how often it wants to be asked, in minutes plus up to `jitter` seconds."""
+    return {
+        TC_KEEP_ALIVE_BASE: zcl.constant(zcl.UINT8, base),
+        TC_KEEP_ALIVE_JITTER: zcl.constant(zcl.UINT16, jitter),
+        CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1),
+    }
+
+
+def tunneling_attributes(close_timeout: int = 0xFFFF) -> dict[int, zcl.Attribute]:
+    """Tunneling (0x0704), the server side: after how many seconds without traffic it closes a tunnel."""
+    return {
+        CLOSE_TUNNEL_TIMEOUT: zcl.constant(zcl.UINT16, close_timeout),
+        CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1),
+    }
+
+
+def notification_attributes(flags: Callable[[float], int]) -> dict[int, zcl.Attribute]:
+    """Metering (0x0702), the client side of a meter's mirror: the functional notification flags at a time."""
+    return {
+        FUNCTIONAL_NOTIFICATION_FLAGS: zcl.Attribute(_MAP32, flags),
+        CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1),
+    }
+
+
+def metering_attributes(device_type: int, summation: Callable[[float], int]) -> dict[int, zcl.Attribute]:
+    """Metering (0x0702) of a meter: ELECTRIC_METERING in kWh or GAS_METERING in cubic metres, and its register."""
+    unit = _CUBIC_METRES if device_type == GAS_METERING else _KILOWATT_HOURS
+    return {
+        CURRENT_SUMMATION_DELIVERED: zcl.Attribute(_UINT48, summation),
+        METERING_STATUS: zcl.constant(zcl.MAP8, 0),
+        UNIT_OF_MEASURE: zcl.constant(zcl.ENUM8, unit),
+        METERING_DEVICE_TYPE: zcl.constant(zcl.MAP8, device_type),
+        CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1),
+    }
+
+
+def prepayment_attributes(configuration: int, credit: Callable[[float], int]) -> dict[int, zcl.Attribute]:
+    """Prepayment (0x0705) of a meter: its payment control configuration (bit 1: prepayment) and remaining credit."""
+    return {
+        PAYMENT_CONTROL_CONFIGURATION: zcl.constant(_MAP16, configuration),
+        CREDIT_REMAINING: zcl.Attribute(_INT32, credit),
+        CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1),
     }
 
 

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.benchmarks.air_rate import air_rate_over_limit
+from tests.benchmarks.cbke import cbke_over_double_and_add
 from tests.benchmarks.frames import frame_over_ccm
 from tests.benchmarks.measure import Figure, Row
 from tests.benchmarks.memory import premises_memory_air, premises_memory_live
@@ -35,6 +36,7 @@ ROWS = (
     Row("ota-over-zigpy-manager", ota_over_zigpy_manager, "x", 2.5),
     Row("premises-day", premises_day, "simulated s / s", 10_000),
     Row("air-rate-over-limit", air_rate_over_limit, "x", 0.95, 1.05),
+    Row("cbke-over-double-and-add", cbke_over_double_and_add, "x", 0, 1.5),
     Row("frame-over-ccm", frame_over_ccm, "x", 0.2),
     Row("premises-memory-air", premises_memory_air, "KiB / 128 KiB", 0, 1),
     Row("premises-memory-live", premises_memory_live, "KiB / 450 KiB", 0, 1),

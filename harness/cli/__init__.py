@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from harness.cli.ca import ca
+from harness.cli.gbcs import gbcs
 from harness.errors import HarnessError
 
 
@@ -97,6 +99,10 @@ def emulate(rig_file: Path, listen: str, pcap: Path | None) -> None:
     from harness.rig.serve import serve
 
     _run(serve(load_rig(rig_file), listen, pcap=pcap, say=click.echo), asyncio.new_event_loop)
+
+
+main.add_command(ca)
+main.add_command(gbcs)
 
 
 def _run(work: Coroutine[Any, Any, None], loop_factory: Any) -> None:

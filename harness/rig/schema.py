@@ -162,6 +162,11 @@ class MemberSettings(Strict):
         repr=False,
         description="Installation code of 6, 8, 12 or 16 octets with its CRC, in hexadecimal digits.",
     )
+    credentials: StateFile | None = Field(
+        default=None,
+        description="File with its certificates and private keys, relative to the rig file. Absent: the rig's test CA "
+        "makes them. Equipment has its own.",
+    )
     under_test: bool = Field(default=False, description="true: this member is judged.")
     radio: str | None = Field(
         default=None,
@@ -196,6 +201,11 @@ class RigFile(Strict):
     tags: dict[Tag, TagValue] = Field(default={}, description="What a lab sorts its benches by.")
     network: NetworkSettings
     air: AirSettings | None = Field(default=None, description="For an emulated rig.")
+    authority: StateFile | None = Field(
+        default=None,
+        description="File of the test CA (harness ca new), relative to the rig file. Absent on an emulated rig: "
+        "a CA made from the seed.",
+    )
     members: dict[MemberName, MemberSettings] = Field(min_length=1)
 
     _path: Path = PrivateAttr(default=Path())
@@ -324,7 +334,7 @@ def _manner(member: MemberSettings, profile: Profile) -> Iterator[tuple[str, str
     if member.firmware_version is not None and profile.role == "hub":
         yield "firmware_version", "is for a device that takes images"
     if member.by == "equipment":
-        for key in ("poll_seconds", "firmware_version"):
+        for key in ("poll_seconds", "firmware_version", "credentials"):
             if getattr(member, key) is not None:
                 yield key, "equipment decides this by itself"
     if member.parent is not None and member.by != "emulation":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 # Zigbee PRO (05-3474-21) table 3.59: broadcast addresses.
@@ -53,6 +53,21 @@ class Restart:
     """A request of a behaviour to its carrier: go dark for `seconds`, then come back with what storage holds."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKeyEstablished:
+    """A request of a behaviour to its carrier: from now on `key` is the APS link key with `partner` (EUI-64)."""
+
+    partner: int
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKeyRestored:
+    """A request of a behaviour to its carrier: the link key before the last one is that with `partner` again."""
+
+    partner: int
 
 
 class Behaviour(Protocol):

@@ -23,6 +23,9 @@ class Timed(Protocol):
         """Do everything that is due at `now` (seconds); where nothing is, the core only learns the time."""
 
 
+# asyncio sweeps cancelled timers out of its heap when they are so many and the larger part; so does the virtual loop.
+_SWEEP_AT = 100
+
 # Microsecond when it is due, place in the queue, handle, and what to call.
 _Timer = tuple[int, int, asyncio.TimerHandle, Callable[..., object], tuple[Any, ...], Context | None]
 
@@ -69,6 +72,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now_us = 0
         self._order = itertools.count()
         self._timers: list[_Timer] = []
+        self._cancelled = 0  # timers cancelled since the last sweep
         self._cores: dict[Timed, float] = {}  # the loop's time at each core's second 0.0
         self._ready_to_run = False
         self.serial_ports: dict[str, tuple[SerialPort, Timed]] = {}
@@ -114,6 +118,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._timers, (round(when * 1_000_000), next(self._order), timer, callback, args, context)
         )
         return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        # What a timer handle calls on its loop. A time-out of hours is cancelled soon, and must not stay for hours.
+        self._cancelled += 1
+        timers = self._timers
+        if self._cancelled > _SWEEP_AT and self._cancelled * 2 > len(timers):
+            # In place: jump() holds on to the list.
+            timers[:] = [timer for timer in timers if not timer[2].cancelled()]
+            heapq.heapify(timers)
+            self._cancelled = 0
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Run `func` here and now: a thread would live on real time."""

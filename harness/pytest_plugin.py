@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import inspect
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
-from harness.errors import RigError
+from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 
 if TYPE_CHECKING:
+    from harness.evidence.catalogue import Requirement
     from harness.evidence.report import Outcome, Report
     from harness.rig.nouns import Device, Hub
     from harness.rig.open import Rig
@@ -25,12 +29,19 @@ REPORT: pytest.StashKey[Report] = pytest.StashKey()
 RIG: pytest.StashKey[Rig] = pytest.StashKey()
 PHASES: pytest.StashKey[dict[str, pytest.TestReport]] = pytest.StashKey()
 
+CAPABILITIES = {"air": "faults on it", "power": "switches", "reset": "of the hub's radio"}
 MARKERS = (
     "requirement(*ids): the requirements of the catalogue that the test judges",
-    "requires(*capabilities): what the bench must be able to do: air (faults on it), power, reset (of the hub's radio)",
+    "requires(*capabilities): what the bench must be able to do: "
+    + ", ".join(f"{name} ({what})" for name, what in CAPABILITIES.items()),
     "virtual_time: run this async test on the virtual-time event loop, with or without a rig",
 )
 CATALOGUE = "requirements.yaml"
+
+# What only the device can be blamed for. Whatever else a test raises is an error of the bench, the harness or the test.
+BY_THE_DEVICE = (AssertionError, RemoteProtocolError, pytest.fail.Exception)
+FAULT = "harness.fault"
+_LONGEST_NAME = 80  # characters of a folder's name, of the 255 that a file system takes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--certify",
         action="store_true",
-        help="judge the requirements of the catalogue; leaves a report in --evidence",
+        help="judge the requirements of the catalogue; leaves a report in --evidence, which must be a new folder",
     )
 
 
@@ -52,15 +63,54 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     name, evidence = config.getoption("--rig"), config.getoption("--evidence")
-    if config.getoption("--certify") and not (name and evidence):
-        raise pytest.UsageError("--certify needs --rig FILE to judge on, and --evidence DIR for its report")
+    if config.getoption("--certify"):
+        if not (name and evidence):
+            raise pytest.UsageError(
+                "--certify needs --rig FILE to judge on, and --evidence DIR for its report"
+            )
+        if config.getoption("dist", "no") != "no":
+            raise pytest.UsageError("--certify makes one report in one process: run it without -n")
+        _refuse_used_folder(Path(evidence))
     if name is not None:
+        if not config.pluginmanager.hasplugin("asyncio"):
+            raise pytest.UsageError("--rig needs the plugin pytest-asyncio, which is switched off")
         from harness.rig.schema import load_rig
 
         try:
             config.stash[RIG_FILE] = load_rig(Path(name))
         except RigError as error:
             raise pytest.UsageError(str(error)) from error
+
+
+def _refuse_used_folder(folder: Path) -> None:
+    """What an earlier run left must neither be lost nor be taken for this run's."""
+    try:
+        used = next(folder.iterdir(), None)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise pytest.UsageError(f"--evidence {folder}: cannot be used ({error.strerror})") from error
+    if used is not None:
+        raise pytest.UsageError(
+            f"--evidence {folder}: holds {used.name} already; --certify needs a new folder"
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    """Let an async test on a rig be one for pytest-asyncio, whatever `asyncio_mode` its project has."""
+    function = getattr(metafunc.function, "__func__", metafunc.function)
+    ours = "rig" in metafunc.fixturenames or metafunc.definition.get_closest_marker("virtual_time")
+    if (
+        ours
+        and inspect.iscoroutinefunction(function)
+        and not metafunc.definition.get_closest_marker("asyncio")
+    ):
+        # On the definition for pytest-asyncio's own hook of this name; on the function for the items made from it.
+        mark = pytest.mark.asyncio(loop_scope="function")
+        metafunc.definition.add_marker(mark)
+        mark(function)
+    return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -80,7 +130,7 @@ def pytest_asyncio_loop_factories(
 # --- fixtures: one a noun ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="function")
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """The bench, opened: its hub runs the HAN, nothing has joined. An emulated one is made anew for each test."""
     file = request.config.stash.get(RIG_FILE, None)
@@ -89,12 +139,13 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     from harness.rig.open import Rig
 
     bench = Rig(file, evidence=_evidence_folder(request.node))
-    missing = [
-        capability
-        for marker in request.node.iter_markers("requires")
-        for capability in marker.args
-        if capability not in bench.capabilities
-    ]
+    required = [name for marker in request.node.iter_markers("requires") for name in marker.args]
+    unknown = [name for name in required if name not in CAPABILITIES]
+    if unknown:
+        raise LocalProtocolError(
+            f"requires({unknown[0]!r}): no such capability; known: {', '.join(CAPABILITIES)}"
+        )
+    missing = [name for name in required if name not in bench.capabilities]
     if missing:
         pytest.skip(f"{file.name} has no means for {', '.join(missing)}")
     async with bench:
@@ -108,10 +159,13 @@ def hub(rig: Rig) -> Hub:
     return rig.hub
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="function")
 async def ppmid(rig: Rig) -> Device:
-    """The rig's PPMID, joined to the hub's HAN."""
-    return await rig.joined("ppmid")
+    """The rig's PPMID, joined to the hub's HAN and keyed."""
+    device = rig.of_role("ppmid")
+    if device is None:
+        pytest.skip(f"{rig.name} has no PPMID")
+    return await rig.joined(device.name)
 
 
 @pytest.fixture
@@ -131,25 +185,40 @@ def new_image(request: pytest.FixtureRequest) -> Callable[..., OtaImage]:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Fail a test that made the bench misbehave, even where its own assertions hold."""
-    result = yield
-    bench = pyfuncitem.stash.get(RIG, None)
-    if bench is not None:
-        bench.check()
+    try:
+        result = yield
+    except (Exception, pytest.fail.Exception):
+        # What broke inside the bench is why the test saw what it saw: that is said, and the device not blamed for it.
+        _check_bench(pyfuncitem)
+        raise
+    _check_bench(pyfuncitem)
     return result
+
+
+def _check_bench(item: pytest.Item) -> None:
+    bench = item.stash.get(RIG, None)
+    if bench is None:
+        return
+    try:
+        bench.check()
+    except AssertionError as error:
+        raise LocalProtocolError(f"an assertion of the harness itself failed: {error}") from error
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, pytest.TestReport]:
-    """Put the end of the journal under a failure, and keep each phase for the report."""
+    """Put the end of the journal under a failure, say whose fault it is, and keep each phase for the report."""
     report: pytest.TestReport = yield
     bench = item.stash.get(RIG, None)
     if report.failed and bench is not None:
         report.sections.append(("journal of the rig", bench.journal.tail()))
-    if call.excinfo is not None and call.excinfo.errisinstance(RigError):
-        report.user_properties.append(("harness.fault", "rig"))
-    item.stash.setdefault(PHASES, {})[report.when] = report
+    if report.failed and call.excinfo is not None:
+        report.user_properties.append((FAULT, _fault(call.excinfo.value)))
+    # A set-up begins anew: a test may be run again.
+    phases = item.stash.setdefault(PHASES, {}) if report.when != "setup" else {}
+    item.stash[PHASES] = phases | {report.when: report}
     return report
 
 
@@ -157,8 +226,25 @@ def pytest_runtest_makereport(
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Add each test to the report of a certification run."""
     result = yield
-    if item.config.getoption("--certify"):
-        _judge(item)
+    report = item.config.stash.get(REPORT, None)
+    if report is not None:
+        _judge(item, report)
+    if RIG in item.stash:
+        del item.stash[RIG]  # pytest keeps every item to the end; a bench is too big for that
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    """Begin the report of a certification run: its catalogue is checked before anything is powered."""
+    collected = list(items)
+    result = yield
+    if config.getoption("--certify") and not config.option.collectonly:
+        config.stash[REPORT] = report = _new_report(config, _catalogue(config, collected))
+        if len(items) < len(collected):
+            report.gaps.append(f"{len(collected) - len(items)} of {len(collected)} tests were deselected")
     return result
 
 
@@ -166,6 +252,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the report of a certification run."""
     report = session.config.stash.get(REPORT, None)
     if report is not None:
+        unrun = len(session.items) - len(report.results)
+        if unrun:
+            report.gaps.append(f"the run ended early: {unrun} of {len(session.items)} tests did not run")
         report.write()
 
 
@@ -181,23 +270,35 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.line(f"report: {report.folder / 'report.html'}")
 
 
-def _judge(item: pytest.Item) -> None:
+def _judge(item: pytest.Item, report: Report) -> None:
     phases = item.stash.get(PHASES, {})
-    worst = next((report for report in phases.values() if not report.passed), phases.get("call"))
+    worst = next(
+        (phase for phase in phases.values() if phase.failed),
+        next((phase for phase in phases.values() if phase.skipped), phases.get("call")),
+    )
     if worst is None:
         return
     bench = item.stash.get(RIG, None)
     folder = _evidence_folder(item)
-    _report(item).add(
+    report.add(
         item.nodeid,
         _outcome(worst),
         statement=getattr(getattr(item, "function", None), "__doc__", None) or "",
-        requirements=[name for marker in item.iter_markers("requirement") for name in marker.args],
+        requirements=_requirements(item),
         detail="" if worst.passed else _reason(worst),
-        seconds=sum(report.duration for report in phases.values()),
+        seconds=sum(phase.duration for phase in phases.values()),
         simulated_seconds=bench.elapsed if bench is not None and bench.file.is_emulated else None,
         evidence=[] if folder is None else [folder],
     )
+
+
+def _fault(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        faults = {_fault(inner) for inner in error.exceptions}
+        return next(fault for fault in ("rig", "harness", "device") if fault in faults)
+    if isinstance(error, RigError):
+        return "rig"
+    return "device" if isinstance(error, BY_THE_DEVICE) else "harness"
 
 
 def _outcome(report: pytest.TestReport) -> Outcome:
@@ -205,10 +306,10 @@ def _outcome(report: pytest.TestReport) -> Outcome:
         return "passed"
     if report.skipped:
         return "skipped"
-    # What goes wrong before or after the test, or is the bench's fault, says nothing about the device.
-    if report.when != "call" or ("harness.fault", "rig") in report.user_properties:
-        return "error"
-    return "failed"
+    # What goes wrong before or after the test, or beside the device, says nothing about the device. What has no fault
+    # is an xfail that passed, against what the test's author knew of the device.
+    by_the_device = dict(report.user_properties).get(FAULT, "device") == "device"
+    return "failed" if report.when == "call" and by_the_device else "error"
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -218,36 +319,69 @@ def _reason(report: pytest.TestReport) -> str:
     return crash.message if crash is not None else str(report.longrepr)
 
 
-def _report(item: pytest.Item) -> Report:
-    config = item.config
-    if REPORT not in config.stash:
-        from harness.evidence.catalogue import load_catalogue
-        from harness.evidence.report import Bench, Report
+def _requirements(item: pytest.Item) -> list[str]:
+    return [name for marker in item.iter_markers("requirement") for name in marker.args]
 
-        file = config.stash[RIG_FILE]
-        catalogue = next(
-            (folder / CATALOGUE for folder in item.path.parents if (folder / CATALOGUE).is_file()), None
-        )
-        config.stash[REPORT] = Report(
-            Path(config.getoption("--evidence")),
-            Bench(
-                name=file.name,
-                description=file.description,
-                emulated=file.is_emulated,
-                seed=file.seed,
-                tags=file.tags,
-                under_test=[name for name, member in file.members.items() if member.under_test],
-            ),
-            {} if catalogue is None else load_catalogue(catalogue),
-        )
-    return config.stash[REPORT]
+
+def _catalogue(config: pytest.Config, items: Sequence[pytest.Item]) -> dict[str, Requirement]:
+    """Read the catalogues above the tests; UsageError for one that is wrong, and for an id that none of them has."""
+    from harness.evidence.catalogue import find_requirement, load_catalogue
+
+    catalogue: dict[str, Requirement] = {}
+    read: set[Path] = set()
+    try:
+        for item in items:
+            path = _catalogue_path(config, item)
+            if path is not None and path not in read:
+                read.add(path)
+                catalogue |= load_catalogue(path)
+        for item in items:
+            for name in _requirements(item):
+                try:
+                    find_requirement(catalogue, name)
+                except LocalProtocolError as error:
+                    where = "" if read else f": there is no {CATALOGUE} beside or above the test"
+                    raise pytest.UsageError(f"{item.nodeid}: {error}{where}") from error
+    except RigError as error:
+        raise pytest.UsageError(str(error)) from error
+    return catalogue
+
+
+def _catalogue_path(config: pytest.Config, item: pytest.Item) -> Path | None:
+    for folder in item.path.parents:
+        if (folder / CATALOGUE).is_file():
+            return folder / CATALOGUE
+        if folder == config.rootpath:
+            break  # what lies further up is not the project's: other tools call their files that, too
+    return None
+
+
+def _new_report(config: pytest.Config, catalogue: Mapping[str, Requirement]) -> Report:
+    from harness.evidence.report import Bench, Report
+
+    file = config.stash[RIG_FILE]
+    bench = Bench(
+        name=file.name,
+        description=file.description,
+        emulated=file.is_emulated,
+        seed=file.seed,
+        tags=file.tags,
+        under_test=[name for name, member in file.members.items() if member.under_test],
+    )
+    return Report(Path(config.getoption("--evidence")), bench, catalogue)
 
 
 def _evidence_folder(item: pytest.Item) -> Path | None:
+    """Return where a test leaves its files: folders as in its node id, and none for two tests."""
     evidence = item.config.getoption("--evidence")
     if evidence is None:
         return None
-    module, _, name = item.nodeid.rpartition("::")
-    folder = Path(module).with_suffix("")
-    clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
-    return Path(evidence, *folder.parts[-2:], clean)
+    module, _, rest = item.nodeid.partition("::")
+    head, bracket, parameters = rest.partition("[")
+    *classes, function = head.split("::")
+    parts = [part for part in Path(module).with_suffix("").parts if part not in ("..", "/")]
+    name = function + bracket + parameters
+    clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:_LONGEST_NAME]
+    if clean != name:
+        clean += "-" + hashlib.sha256(item.nodeid.encode()).hexdigest()[:6]
+    return Path(evidence, *parts, *classes, clean)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -58,6 +59,13 @@ def rig_schema(kind: str) -> None:
     click.echo(json.dumps(schema, indent=2))
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    # FloatRange compares, and nan is neither too small nor too large: a push would wait for ever.
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no length of time", ctx, param)
+    return value
+
+
 @main.command()
 @click.option(
     "--rig", "rig_file", required=True, type=click.Path(path_type=Path), help="The bench to work on."
@@ -71,6 +79,7 @@ def rig_schema(kind: str) -> None:
     default=2.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
+    callback=_number,
     help="Give up after this many hours (the rig's own time).",
 )
 @click.argument("image", type=click.Path(path_type=Path))

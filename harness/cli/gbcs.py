@@ -35,9 +35,9 @@ def gbcs() -> None:
 @click.option("--rebuild", is_flag=True, help="Print the octets built back from the fields, in hex.")
 def show(file: Path, as_json: bool, rebuild: bool) -> None:
     """Print the fields of the GBCS message in FILE, which holds its octets in hex, spaces and lines as you like."""
+    if as_json and rebuild:
+        raise click.UsageError("--json and --rebuild exclude one another")
     try:
-        if as_json and rebuild:
-            raise RigError("--json and --rebuild exclude one another")
         message = parse_message(_read(file))
         payload = parse_payload(message)
         if rebuild:

@@ -338,7 +338,8 @@ class Air(Schedule):
         now = self.now
         for channel in self._channels.values():
             for transmission in channel.on_air:
-                if transmission.sender is radio and transmission.end > now:
+                # What ends in this very microsecond is not over either: its end may come behind this call.
+                if transmission.sender is radio and transmission.end >= now:
                     transmission.cut = True
                     transmission.end = max(now, transmission.start)
             channel.on_air = [other for other in channel.on_air if other.end > other.start]

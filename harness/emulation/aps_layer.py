@@ -11,7 +11,7 @@ from harness.emulation.aps_outgoing import Outgoing
 from harness.emulation.mac_layer import MacStatus
 from harness.emulation.node_state import LinkKey, NodeKind, NodeState, SentStatus
 from harness.errors import RemoteProtocolError
-from harness.wire.application import BROADCAST_RX_ON, ZDO_PROFILE, ApsMessage
+from harness.wire.application import BROADCAST_RX_ON, FIRST_BROADCAST, ZDO_PROFILE, ApsMessage
 from harness.wire.aps import ApsFrame, Delivery, Fragment, build_aps, open_aps, parse_aps
 from harness.wire.fragments import MAX_BLOCKS, BlocksToAcknowledge, MessageReassembled, Reassembler
 from harness.wire.nwk import NwkFrame
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 DATA = 0
 COMMAND = 1
 ACK = 2
-FIRST_BROADCAST = 0xFFF8
 ANY_ENDPOINT = 0xFF
 ANY_PROFILE = 0xFFFF
 
@@ -229,15 +228,21 @@ class ApsLayer:
             entry = self.link_key(source)
             if entry is None or aux.key_id != KeyId.LINK:
                 node.counters.link_key_missing += 1
+                node.listener.security_failed(nwk.src, "no link key with its sender")
                 return
             # Zigbee PRO 4.4.1.2: as with the NWK layer's, a counter must rise.
             if aux.frame_counter < entry.incoming_counter:
                 node.counters.aps_counter_failures += 1
+                node.listener.security_failed(
+                    nwk.src,
+                    f"frame counter {aux.frame_counter} used before, {entry.incoming_counter} is next",
+                )
                 return
             try:
                 frame = open_aps(frame, entry.key, source)
             except RemoteProtocolError:
                 node.counters.aps_decryption_failures += 1
+                node.listener.security_failed(nwk.src, "not under the link key with its sender")
                 return
             entry.incoming_counter = aux.frame_counter + 1
         if kind == ACK:

@@ -68,7 +68,10 @@ class Outgoing:
     def _ack_wait_us(self) -> int:
         node = self._node
         peer = self.message.peer
-        sleepy = peer in node.parenting.sleepy or node.lookup_eui64(peer) in node.extended_timeouts
+        eui64 = node.lookup_eui64(peer)
+        sleepy = peer in node.parenting.sleepy or (
+            eui64 is not None and node.extended_timeouts.get(eui64, False)
+        )
         return node.config.aps_ack_wait_sleepy_us if sleepy else node.config.aps_ack_wait_us
 
     def _attempt(self) -> None:
@@ -141,6 +144,11 @@ class Outgoing:
                     return
                 self._follow(events)
             return
+        block = self._block
+        if block is not None and (
+            ack.fragment is None or ack.fragment.number != (0 if block.first else block.number)
+        ):
+            return  # for a block before this one, again: the blocks of a message share its counter
         self._finish(SentStatus.DELIVERED)
 
     def _finish(self, status: SentStatus) -> None:

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil
 
 from harness.emulation.air import Air, Timer
 from harness.emulation.joining import CHANNELS
-from harness.emulation.node import Network, Node, NodeConfig, NodeKind, NodeListener, NodeState, SentStatus
+from harness.emulation.node import (
+    LinkKey,
+    Network,
+    Node,
+    NodeConfig,
+    NodeKind,
+    NodeListener,
+    NodeState,
+    SentStatus,
+)
 from harness.errors import LocalProtocolError
-from harness.wire.application import ApsMessage, Behaviour, Restart
+from harness.wire.application import (
+    ApsMessage,
+    Behaviour,
+    LinkKeyEstablished,
+    LinkKeyRestored,
+    Restart,
+    TrustCenterBehaviour,
+)
+from harness.wire.mac import format_eui64
 
 JOIN_RETRY = 20.0  # seconds
 # Before a restart what was sent gets out, above all the acknowledgement of what caused it.
 _LAST_WORDS_US = 50_000
+
+_DEVICE_LEFT = 2  # the status of an Update-Device command (Zigbee PRO 05-3474-21 4.4.9.3)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityFailed:
+    """A message from short address `peer` was dropped: it is not secured under the link key with it, or replayed."""
+
+    peer: int
+    reason: str
 
 
 class MemberNode(NodeListener):
@@ -21,8 +49,9 @@ class MemberNode(NodeListener):
 
     It starts without power. A device joins with its `link_key` when it is switched on, and again `join_retry` seconds
     after a failure; one that is a member goes on as one. A coordinator forms `network`. Each event of the behaviour
-    goes to `on_event` with the time in seconds; a `Restart` is obeyed as well. What the behaviour raises surfaces from
-    the air.
+    goes to `on_event` with the time in seconds; a `Restart`, a `LinkKeyEstablished` and a `LinkKeyRestored` are obeyed
+    as well. Link keys outlive power cuts. The behaviour of a coordinator that is a `TrustCenterBehaviour` is told who
+    left. What the behaviour raises surfaces from the air.
     """
 
     def __init__(
@@ -58,6 +87,9 @@ class MemberNode(NodeListener):
         self._deadline: Timer | None = None
         self._retry: Timer | None = None
         self._restart: Timer | None = None
+        self._previous: dict[
+            int, LinkKey | None
+        ] = {}  # by partner: what the established key took the place of
 
     @property
     def joined(self) -> bool:
@@ -111,6 +143,10 @@ class MemberNode(NodeListener):
     def _now(self) -> float:
         return self.air.now / 1e6
 
+    def attend(self) -> None:
+        """Send what the behaviour has to send: for a caller that changed it from outside."""
+        self._follow([])
+
     def _follow(self, events: list[object]) -> None:
         """Pass the behaviour's events on, send its messages, and see when it wants to be called."""
         behaviour = self.behaviour
@@ -120,6 +156,11 @@ class MemberNode(NodeListener):
                 self._on_event(self._now(), event)
             if isinstance(event, Restart):
                 restart = event
+            elif isinstance(event, LinkKeyEstablished):
+                self._previous[event.partner] = self.node.link_keys.get(event.partner)
+                self.node.set_link_key(event.partner, event.key)
+            elif isinstance(event, LinkKeyRestored):
+                self._restore_key(event.partner)
         for message in behaviour.messages_to_send():
             self.node.send(message)
         if restart is not None and self._restart is None:
@@ -131,6 +172,19 @@ class MemberNode(NodeListener):
         if deadline is not None and self.node.powered:
             when = max(ceil(deadline * 1e6), self.air.now)
             self._deadline = self.air.call_at(when, self._due, deadline)
+
+    def _restore_key(self, partner: int) -> None:
+        """Put the key before the last one back, none if there was none; nothing to undo is a LocalProtocolError."""
+        if partner not in self._previous:
+            raise LocalProtocolError(
+                f"No link key was established with {format_eui64(partner)} to restore one before"
+            )
+        previous = self._previous.pop(partner)
+        if previous is None:
+            self.node.forget_link_key(partner)
+            return
+        # What the partner sent under it before does not count again.
+        self.node.set_link_key(partner, previous.key, incoming_counter=previous.incoming_counter)
 
     def _go_dark(self, seconds: float) -> None:
         self.power_cut()
@@ -154,6 +208,16 @@ class MemberNode(NodeListener):
     def message_received(self, message: ApsMessage, aps_counter: int, lqi: int, rssi: float) -> None:
         """The node: a message for an endpoint, or an answer to a ZDO request."""
         self._follow(self.behaviour.receive(message, self._now()))
+
+    def security_failed(self, peer: int, reason: str) -> None:
+        """The node: it dropped a message."""
+        if self._on_event is not None:
+            self._on_event(self._now(), SecurityFailed(peer, reason))
+
+    def device_joined(self, eui64: int, short: int, parent_short: int, status: int) -> None:
+        """The node, a trust centre: a device joined or left; of the first, its own announcement tells the behaviour."""
+        if status == _DEVICE_LEFT and isinstance(self.behaviour, TrustCenterBehaviour):
+            self._follow(self.behaviour.device_left(eui64, self._now()))
 
     def message_sent(self, tag: int, message: ApsMessage, status: SentStatus) -> None:
         """The node: what became of a message; a behaviour goes by the answers that it gets."""

@@ -56,8 +56,8 @@ class Joining:
     """How a node becomes and stays a member: everything between it and its parent."""
 
     __slots__ = (
-        "_backoff_us", "_candidates", "_done", "_link_key", "_node", "_rejoining", "_secured", "_timer", "_tries",
-        "unopened",
+        "_backoff_us", "_candidates", "_done", "_link_key", "_node", "_poll_timer", "_rejoining", "_secured", "_timer",
+        "_tries", "unopened",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -68,6 +68,7 @@ class Joining:
         self._rejoining = False
         self._secured = True
         self._timer: Timer | None = None
+        self._poll_timer: Timer | None = None
         self._tries = 0
         self._backoff_us = 0
         self.unopened = 0  # Transport-Keys of this join that did not open under the link key
@@ -77,7 +78,7 @@ class Joining:
         self._candidates = []
         self._done = None
         self._link_key = None
-        self._timer = None
+        self._timer = self._poll_timer = None
         self._backoff_us = 0
 
     @property
@@ -201,7 +202,12 @@ class Joining:
         node = self._node
         if node.state == NodeState.JOINING:
             node.mac.poll(_ignore)
-            node.after(node.config.fast_poll_us, self._poll_while_joining)
+            self._poll_later()
+
+    def _poll_later(self) -> None:
+        if self._poll_timer is not None:
+            self._poll_timer.cancel()  # one round of polls, however many parents were asked
+        self._poll_timer = self._node.after(self._node.config.fast_poll_us, self._poll_while_joining)
 
     def _not_authenticated(self) -> None:
         seconds = self._node.config.authentication_timeout_us / 1e6
@@ -328,7 +334,7 @@ class Joining:
         self._timer = node.after(_REJOIN_WAIT_US, self._rejoin_unanswered)
         if node.kind == NodeKind.SLEEPY_END_DEVICE:
             mac.receiver_on_when_idle = False
-            node.after(node.config.fast_poll_us, self._poll_while_joining)
+            self._poll_later()
 
     def _rejoin_unanswered(self) -> None:
         parent = self._candidates.pop(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.emulation.air import Timer
+from harness.emulation.mac_sender import PENDING
 from harness.emulation.mac_types import Done, MacStatus
 from harness.wire.mac import fcs
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 # IEEE 802.15.4-2006 table 86: macTransactionPersistenceTime, 500 times aBaseSuperframeDuration of 960 symbols.
 PERSISTENCE_US = 500 * 960 * 16
-_PENDING = 0x10
 
 
 class IndirectFrame:
@@ -60,6 +60,10 @@ class IndirectQueue:
         self._waiting.setdefault(frame.key, []).append(frame)
         self.held += 1
 
+    def waits_for(self, dst: int, extended: bool) -> bool:
+        """Whether anything is held for `dst`."""
+        return _key(dst, extended) in self._waiting
+
     def take(self, dst: int, extended: bool) -> tuple[bool, IndirectFrame | None]:
         """Whether anything waits for `dst`, and what is to be sent to it now (None: that is on its way already)."""
         waiting = self._waiting.get(_key(dst, extended))
@@ -70,9 +74,9 @@ class IndirectQueue:
             return True, None
         frame.in_flight = True
         # 7.2.1.1.3: the frame itself says whether more follows.
-        more = _PENDING if len(waiting) > 1 else 0
-        if frame.psdu[0] & _PENDING != more:
-            data = bytes((frame.psdu[0] ^ _PENDING,)) + frame.psdu[1:-2]
+        more = PENDING if len(waiting) > 1 else 0
+        if frame.psdu[0] & PENDING != more:
+            data = bytes((frame.psdu[0] ^ PENDING,)) + frame.psdu[1:-2]
             frame.psdu = data + fcs(data).to_bytes(2, "little")
         return True, frame
 

@@ -271,19 +271,20 @@ class EmulatedNcp:
         """Lose power and come back: with what is in the flash file, or as a new stick where there is none."""
         self._to_ncp.cut()
         self._to_host.cut()
-        self._forget_callbacks()
-        self._busy = True
-        self._state.lose_power()
-        self._busy = False
-        self._forget_callbacks()
+        self._reboot(self._state.lose_power)
         self._ash.reset(RESET_POWER_ON)
         self._pump()
 
     def _restart(self) -> None:
+        self._reboot(self._state.reset)
+
+    def _reboot(self, boot: Callable[[], None]) -> None:
         busy, self._busy = self._busy, True
-        self._state.reset()
-        self._busy = busy
-        self._forget_callbacks()
+        try:
+            boot()
+        finally:
+            self._busy = busy
+            self._forget_callbacks()
 
     def _forget_callbacks(self) -> None:
         self._callbacks.clear()

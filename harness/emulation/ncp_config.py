@@ -39,7 +39,7 @@ class NcpConfig:
     firmware: tuple[int, int, int, int, int] | None = None
     manufacturer: str = "Emulated"
     board: str = "EZSP NCP"
-    install_code: bytes | None = None
+    install_code: bytes | None = field(default=None, repr=False)
     nv3_tokens: bool = True
     max_tx_power: int = 20
     tolerate: frozenset[str] = frozenset()

@@ -38,7 +38,7 @@ _KEY_ESTABLISHED = 0x03
 _KEY_TIMEOUT = 0x04
 _VERIFIED_BY_REQUESTER = 0x34
 
-# NWK status codes (Zigbee PRO 05-3474-21 table 3.45) that mean a source route or many-to-one route is broken.
+# NWK status codes that mean a source route or many-to-one route is broken.
 _ROUTE_FAILURES = {0x0B: Status.SOURCE_ROUTE_FAILURE, 0x0C: Status.MANY_TO_ONE_ROUTE_FAILURE}
 
 _FRAGMENTS_REMEMBERED = 32
@@ -81,6 +81,11 @@ class NodeEvents(NodeListener):
         """The network is gone: left, or the parent was lost."""
         if self.ncp is not None:
             self.ncp.callback("stackStatusHandler", {"status": Status.NETWORK_DOWN})
+
+    def stopped(self) -> None:
+        """The node began or ended a membership."""
+        if self.ncp is not None:
+            self.ncp.node_stopped()
 
     def message_received(self, message: ApsMessage, aps_counter: int, lqi: int, rssi: float) -> None:
         """A message for the host."""

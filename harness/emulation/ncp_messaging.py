@@ -7,10 +7,10 @@ from typing import Any
 
 from harness.emulation import ncp_config as ids
 from harness.emulation.ncp_network import CHANNELS
-from harness.emulation.ncp_state import NO_EUI64, NO_SHORT, AddressEntry, MulticastEntry, NcpState, Pending
+from harness.emulation.ncp_state import NO_EUI64, NULL_NODE_ID, AddressEntry, MulticastEntry, NcpState, Pending
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_system import Answer, Arguments, Handler
-from harness.wire.application import ZDO_PROFILE, ApsMessage
+from harness.wire.application import FIRST_BROADCAST, ZDO_PROFILE, ApsMessage
 from harness.wire.ezsp import EzspAps, SendUnicast, eui64_to_int
 
 # EmberOutgoingMessageType
@@ -30,9 +30,8 @@ FRAGMENT = 0x8000
 
 _EUI64_OCTETS = 8
 _FRAGMENT_OCTETS = 2
-_FIRST_BROADCAST = 0xFFF8
 _DEFAULT_RADIUS = 30
-# Zigbee PRO (05-3474-21) table 3.63: nwkNetworkBroadcastDeliveryTime; so long a broadcast stays in its table.
+# Zigbee PRO (05-3474-21), nwkNetworkBroadcastDeliveryTime: so long a broadcast stays in its table.
 _BROADCAST_US = 9_000_000
 _UNICAST_BINDING = 1
 
@@ -48,7 +47,7 @@ def send_unicast(ncp: NcpState, command: SendUnicast) -> tuple[Status, int]:
     """Take a unicast: status, and the APS counter if it is OK; messageSentHandler says what became of it."""
     kind, destination, aps, tag, payload = command
     short = destination if kind == DIRECT else _resolve(ncp, kind, destination)
-    if short is None or short >= _FIRST_BROADCAST:
+    if short is None or short >= FIRST_BROADCAST:
         return Status.INVALID_PARAMETER, 0
     problem = _cannot_send(ncp, aps.options, len(payload), short)
     if problem is not None:
@@ -187,7 +186,7 @@ def _send_to_many(
 
 def send_broadcast(ncp: NcpState, args: Arguments) -> Answer:
     destination = int(args["destination"])
-    if destination < _FIRST_BROADCAST:
+    if destination < FIRST_BROADCAST:
         return Status.INVALID_PARAMETER
     return _send_to_many(ncp, args, BROADCAST, destination, None, int(args["radius"]))
 
@@ -207,7 +206,8 @@ def send_reply(ncp: NcpState, args: Arguments) -> Answer:
         message = ncp.fragments.get((sender, aps.sequence))
         if message is None:
             return Status.NOT_FOUND
-        ncp.node.acknowledge_block(message, aps.sequence, aps.group & 0xFF)
+        # UG100, EmberApsOption: the low octet is the first block of the window, the high octet says which arrived.
+        ncp.node.acknowledge_block(message, aps.sequence, aps.group & 0xFF, aps.group >> 8)
         return Status.OK
     return send_unicast(ncp, SendUnicast(DIRECT, sender, aps, 0, payload))[0]
 
@@ -218,9 +218,12 @@ def maximum_payload_length(ncp: NcpState, args: Arguments) -> Answer:
 
 def set_source_route(ncp: NcpState, args: Arguments) -> Answer:
     """EZSP 8: how to reach a destination, relays nearest to it first. Newer firmware takes it and does nothing."""
-    relays = tuple(map(int, args["relayList"]))
-    if ncp.dialect.version < 9:
-        ncp.source_routes[int(args["destination"])] = relays
+    if ncp.dialect.version >= 9:
+        return Status.OK
+    destination, routes = int(args["destination"]), ncp.source_routes
+    if destination not in routes and len(routes) >= ncp.configuration[ids.SOURCE_ROUTE_TABLE_SIZE]:
+        return Status.NO_BUFFERS  # UG100, setSourceRoute: what it answers when it cannot store the route
+    routes[destination] = tuple(map(int, args["relayList"]))
     return Status.OK
 
 
@@ -255,7 +258,7 @@ def replace_address_table_entry(ncp: NcpState, args: Arguments) -> Answer:
 def _set_entry(ncp: NcpState, entry: AddressEntry, eui64: int, short: int) -> None:
     entry.eui64 = NO_EUI64 if eui64 == 0 else eui64
     entry.short = short
-    if entry.eui64 != NO_EUI64 and short < _FIRST_BROADCAST:
+    if entry.eui64 != NO_EUI64 and short < FIRST_BROADCAST:
         ncp.node.learn_address(short, entry.eui64)
 
 
@@ -298,7 +301,7 @@ def get_address_table_eui64(ncp: NcpState, args: Arguments) -> Answer:
 
 def get_address_table_node_id(ncp: NcpState, args: Arguments) -> Answer:
     entry = _entry(ncp, int(args["addressTableIndex"]))
-    return {"nodeId": NO_SHORT if entry is None or entry.eui64 == NO_EUI64 else entry.short}
+    return {"nodeId": NULL_NODE_ID if entry is None or entry.eui64 == NO_EUI64 else entry.short}
 
 
 def address_table_entry_is_active(ncp: NcpState, args: Arguments) -> Answer:
@@ -312,7 +315,7 @@ def lookup_node_id(ncp: NcpState, args: Arguments) -> Answer:
     eui64 = eui64_to_int(args["eui64"])
     short = ncp.node.short if eui64 == ncp.node.eui64 and ncp.up else ncp.node.lookup_short(eui64)
     if short is None:
-        return {"status": Status.NOT_FOUND, "nodeId": NO_SHORT}
+        return {"status": Status.NOT_FOUND, "nodeId": NULL_NODE_ID}
     return {"status": Status.OK, "nodeId": short}
 
 

@@ -11,7 +11,7 @@ from harness.emulation.ncp_state import (
     HAVE_NETWORK_KEY,
     HAVE_PRECONFIGURED_KEY,
     NO_EUI64,
-    NO_SHORT,
+    NULL_NODE_ID,
     NcpState,
     SecurityState,
 )
@@ -25,6 +25,7 @@ CHANNELS = range(11, 27)
 ALL_CHANNELS = sum(1 << channel for channel in CHANNELS)
 FOREVER = 255
 
+_LOW_RAM_CONCENTRATOR = 0xFFF8
 _HIGH_RAM_CONCENTRATOR = 0xFFF9
 _UNKNOWN_NODE = 0xFFFE
 # EmberEventUnits: what one unit is, in seconds ("binary" milliseconds, quarter seconds and minutes).
@@ -166,10 +167,9 @@ def find_and_rejoin(ncp: NcpState, args: Arguments) -> Answer:
     node = ncp.node
     if node.network is None:
         return Status.NOT_JOINED
-    if node.kind == NodeKind.COORDINATOR or ncp.rejoining:
+    if node.kind == NodeKind.COORDINATOR or node.state == NodeState.JOINING:
         return Status.INVALID_STATE
     mask = int(args["channelMask"])
-    ncp.rejoining = True
 
     def rejoined(ok: bool, reason: str) -> None:
         ncp.rejoining = False
@@ -181,6 +181,7 @@ def find_and_rejoin(ncp: NcpState, args: Arguments) -> Answer:
         channels=channels_of(mask) if mask else [node.network.channel],
         done=rejoined,
     )
+    ncp.rejoining = True
     return Status.OK
 
 
@@ -265,7 +266,7 @@ def get_parent_child_parameters(ncp: NcpState, args: Arguments) -> Answer:
     return {
         "childCount": len(node.children),
         "parentEui64": node.parent_eui64 if has_parent else 0,
-        "parentNodeId": node.parent_short if has_parent else NO_SHORT,
+        "parentNodeId": node.parent_short if has_parent else NULL_NODE_ID,
     }
 
 
@@ -338,7 +339,7 @@ def set_child_data(ncp: NcpState, args: Arguments) -> Answer:
 
 def child_id(ncp: NcpState, args: Arguments) -> Answer:
     child = _child_at(ncp, args["childIndex"])
-    return {"childId": NO_SHORT if child is None else child.short}
+    return {"childId": NULL_NODE_ID if child is None else child.short}
 
 
 def _child_at(ncp: NcpState, index: int) -> Child | None:
@@ -381,7 +382,7 @@ def get_route_table_entry(ncp: NcpState, args: Arguments) -> Answer:
     if index >= len(routes):
         return {
             "status": Status.OK,
-            "value": {"destination": NO_SHORT, "nextHop": NO_SHORT, "status": _ROUTE_UNUSED},
+            "value": {"destination": NULL_NODE_ID, "nextHop": NULL_NODE_ID, "status": _ROUTE_UNUSED},
         }
     destination, route = routes[index]
     return {
@@ -397,7 +398,7 @@ def set_concentrator(ncp: NcpState, args: Arguments) -> Answer:
         ncp.concentrator = None
         return Status.OK
     kind = int(args["concentratorType"])
-    if kind not in (0xFFF8, _HIGH_RAM_CONCENTRATOR):
+    if kind not in (_LOW_RAM_CONCENTRATOR, _HIGH_RAM_CONCENTRATOR):
         return Status.INVALID_PARAMETER
     ncp.concentrator = (kind, max(1, int(args["maxTime"])), int(args["maxHops"]) or 30)
     return Status.OK
@@ -443,7 +444,7 @@ def source_route_table_filled(ncp: NcpState, args: Arguments) -> Answer:
 
 def poll_for_data(ncp: NcpState, args: Arguments) -> Answer:
     """UG100: poll the parent, once (interval 0 or no units) or again and again; each poll ends in a callback."""
-    if not ncp.up:
+    if ncp.node.state != NodeState.JOINED:
         return Status.NOT_JOINED
     if ncp.node.kind < NodeKind.END_DEVICE:
         return Status.INVALID_STATE
@@ -454,11 +455,14 @@ def poll_for_data(ncp: NcpState, args: Arguments) -> Answer:
 
 
 def _poll(ncp: NcpState, node: Node, seconds: float, limit: int, failures: int) -> None:
+    if node.state != NodeState.JOINED:
+        return  # it lost its parent, or left, since the poll before: it is for the host to begin again
+
     def done(status: MacStatus) -> None:
         heard = status in _POLL_STATUS
         ncp.callback("pollCompleteHandler", {"status": _POLL_STATUS.get(status, Status.MAC_NO_ACK_RECEIVED)})
         failed = 0 if heard else failures + 1
-        if seconds and not (limit and failed >= limit) and ncp.node is node and ncp.up:
+        if seconds and not (limit and failed >= limit) and node.state == NodeState.JOINED:
             ncp.start_timer("poll", seconds, lambda: _poll(ncp, node, seconds, limit, failed))
 
     node.poll(done)

@@ -26,34 +26,29 @@ def start_scan(ncp: NcpState, args: Arguments) -> Answer:
     channels = channels_of(mask)
     if not channels or mask & ~ALL_CHANNELS:
         return Status.INVALID_CHANNEL_MASK
-    ncp.scanning = True
     node = ncp.node
+    ncp.last_scan += 1
+    ncp.scanning = number = ncp.last_scan
 
     def energy_found(results: list[tuple[int, int]]) -> None:
-        if not _ended(ncp):
-            return
+        if ncp.scanning != number:
+            return  # a scan that was stopped reports nothing more
         for channel, rssi in results:
             ncp.callback("energyScanResultHandler", {"channel": channel, "maxRssiValue": rssi})
-        ncp.callback("scanCompleteHandler", {"channel": 0, "status": Status.OK})
+        ncp.end_scan()
 
     def networks_found(beacons: list[FoundBeacon]) -> None:
-        if not _ended(ncp):
-            return
+        if ncp.scanning != number:
+            return  # a scan that was stopped reports nothing more
         for found in _one_a_network(beacons):
             ncp.callback("networkFoundHandler", _network_found(found))
-        ncp.callback("scanCompleteHandler", {"channel": 0, "status": Status.OK})
+        ncp.end_scan()
 
     if kind == _ENERGY_SCAN:
         node.energy_scan(channels, duration, energy_found)
     else:
         node.scan(channels, duration, networks_found)
     return Status.OK
-
-
-def _ended(ncp: NcpState) -> bool:
-    # A scan that the host stopped reports nothing more.
-    was_scanning, ncp.scanning = ncp.scanning, False
-    return was_scanning
 
 
 def _one_a_network(beacons: list[FoundBeacon]) -> list[FoundBeacon]:
@@ -88,9 +83,7 @@ def dbm(rssi: float) -> int:
 
 
 def stop_scan(ncp: NcpState, args: Arguments) -> Answer:
-    if ncp.scanning:
-        ncp.scanning = False
-        ncp.callback("scanCompleteHandler", {"channel": 0, "status": Status.OK})
+    ncp.end_scan()
     return Status.OK
 
 

@@ -182,7 +182,9 @@ def add_or_update_key_table_entry(ncp: NcpState, args: Arguments) -> Answer:
 
 
 def find_key_table_entry(ncp: NcpState, args: Arguments) -> Answer:
-    index = _index_of(ncp, eui64_to_int(args["address"]))
+    """UG100: all zeros search for the first empty entry."""
+    address = eui64_to_int(args["address"])
+    index = _index_of(ncp, address) if address else _free_index(ncp)
     return {"index": _NOT_IN_TABLE if index is None else index}
 
 

@@ -12,6 +12,7 @@ from harness.emulation.air import Air, Timer
 from harness.emulation.ncp_config import CONFIGURATION, FIRMWARE, MFG_TOKENS, POLICIES, VALUE_CELLS, NcpConfig
 from harness.emulation.ncp_counters import Counters
 from harness.emulation.ncp_dialect import Dialect
+from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_store import NvStore
 from harness.emulation.node import LinkKey, Network, Node, NodeConfig, NodeKind, NodeListener, NodeState
 from harness.errors import LocalProtocolError, RigError
@@ -22,7 +23,7 @@ from harness.wire.nwk_commands import END_DEVICE_TIMEOUTS
 from harness.wire.security import link_key_from_install_code
 
 NO_EUI64 = 0xFFFF_FFFF_FFFF_FFFF
-NO_SHORT = 0xFFFF
+NULL_NODE_ID = 0xFFFF  # EmberNodeId of nobody: an entry not in use, an address not known
 _BEST_LQI = 255
 _OWN_RSSI = 0.0
 _COUNTER_STEP = 4096  # what the counter in the flash lies behind the one in use, at most
@@ -60,7 +61,7 @@ class Tokens:
     the host has written as tokens and that come into force with the next reset; `nwk_counter` is that of a new node.
     """
 
-    manufacturing: dict[int, bytes] = field(default_factory=dict)
+    manufacturing: dict[int, bytes] = field(default_factory=dict, repr=False)
     restored_eui64: int = NO_EUI64
     tx_power: int = 8
     channel_mask: int = 0x07FFF800
@@ -71,7 +72,7 @@ class Tokens:
     nwk_counter: int = 0
     boots: int = 0
     network_changes: dict[str, int] = field(default_factory=dict)
-    node: dict[str, Any] = field(default_factory=dict)
+    node: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -135,7 +136,7 @@ class AddressEntry:
     """One row of the address table; `eui64` NO_EUI64: not in use."""
 
     eui64: int = NO_EUI64
-    short: int = NO_SHORT
+    short: int = NULL_NODE_ID
 
 
 @dataclass(slots=True)
@@ -193,6 +194,7 @@ class NcpState:
         self._tapped = False
         self._booting = True
         self.last_tag = 0
+        self.last_scan = 0
         self.tokens = Tokens()
         self.load_tokens()
         self.node = self._node_of_tokens()
@@ -219,7 +221,7 @@ class NcpState:
         self.fragments: dict[tuple[int, int], ApsMessage] = {}
         self.source_routes: dict[int, tuple[int, ...]] = {}
         self.child_slots = dict(enumerate(self.node.children))
-        self.scanning = False
+        self.scanning = 0  # the number of the scan under way
         self.rejoining = False
         self.mfglib: int | None = None
         self.mfglib_listens = False
@@ -257,7 +259,12 @@ class NcpState:
         node, blank = self._nodes[eui64]
         node.power_on(resume=False)
         if self.tokens.node:
-            node.restore({**self.tokens.node, "eui64": format_eui64(eui64)})
+            try:
+                node.restore({**self.tokens.node, "eui64": format_eui64(eui64)})
+            except LocalProtocolError as error:
+                if self.store is None:
+                    raise
+                raise self._not_tokens(self.store, error) from error
         else:
             node.restore(blank)
             node.nwk_counter = self.tokens.nwk_counter
@@ -424,9 +431,11 @@ class NcpState:
         try:
             self.tokens = Tokens.from_json(saved)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RigError(
-                f"the NCP's token file {self.store.path} holds no NCP's tokens: {error!r}"
-            ) from error
+            raise self._not_tokens(self.store, error) from error
+
+    @staticmethod
+    def _not_tokens(store: NvStore, error: Exception) -> RigError:
+        return RigError(f"the NCP's token file {store.path} holds no NCP's tokens: {error!r}")
 
     def save_tokens(self) -> None:
         """Take what the node must not lose into the tokens, and write the file, if there is one."""
@@ -435,6 +444,19 @@ class NcpState:
             self.tokens.aps_counter = self.aps_counter()
         if self.store is not None:
             self.store.save(self.tokens.to_json())
+
+    def node_stopped(self) -> None:
+        """The node stopped all work: a scan ends with what it has reported, a rejoin without a result."""
+        if self._booting:
+            return
+        self.rejoining = False
+        self.end_scan()
+
+    def end_scan(self) -> None:
+        """Tell the host that the scan is over, if there is one."""
+        if self.scanning:
+            self.scanning = 0
+            self.callback("scanCompleteHandler", {"channel": 0, "status": Status.OK})
 
     def storage_changed(self) -> None:
         """The node has something that must survive; the file gets it at once, the tokens at the next reset."""

@@ -35,6 +35,9 @@ _SOURCE_ROUTE_OVERHEAD = 0x02
 # A callback that waits for the host keeps one packet buffer, of those that configuration id 0x01 counts.
 _LARGEST_COUNT = 0xFF
 
+# A frame counter has 32 bits and never starts again: one set higher would soon leave nothing to send with.
+_HIGHEST_COUNTER = 0xFFFE_FFFF
+
 
 def version(ncp: NcpState, args: Arguments) -> Answer:
     """Say which EZSP this is; a host that wants another one has to adapt."""
@@ -131,7 +134,7 @@ def _computed_value(ncp: NcpState, number: int) -> bytes | None:
     if number == ids.VALUE_NWK_FRAME_COUNTER:
         return ncp.node.nwk_counter.to_bytes(4, "little")
     if number == ids.VALUE_APS_FRAME_COUNTER:
-        return ncp.tokens.aps_counter.to_bytes(4, "little")
+        return ncp.aps_counter().to_bytes(4, "little")
     if number == ids.VALUE_TRANSIENT_KEY_TIMEOUT_S:
         return ncp.configuration[ids.TRANSIENT_KEY_TIMEOUT_S].to_bytes(2, "little")
     return None
@@ -145,6 +148,8 @@ def set_value(ncp: NcpState, args: Arguments) -> Answer:
         if len(value) != 4:
             return Status.INVALID_PARAMETER
         counter = int.from_bytes(value, "little")
+        if counter > _HIGHEST_COUNTER:
+            return Status.INVALID_PARAMETER
         if number == ids.VALUE_NWK_FRAME_COUNTER:
             ncp.node.nwk_counter = counter
         else:

@@ -13,7 +13,6 @@ from harness.emulation.joining import CHANNELS, Joining
 from harness.emulation.leaving import Leaving
 from harness.emulation.mac_layer import FoundBeacon, Mac, MacStatus
 from harness.emulation.node_state import (
-    NO_SHORT,
     Child,
     LinkKey,
     Neighbor,
@@ -37,11 +36,11 @@ from harness.emulation.zdo import Zdo
 from harness.errors import LocalProtocolError
 from harness.wire.application import ApsMessage, SimpleDescriptor
 from harness.wire.aps import Fragment
-from harness.wire.mac import BROADCAST, SHORT, MacFrame, format_eui64
+from harness.wire.mac import BROADCAST, NO_SHORT, SHORT, MacFrame, format_eui64
 from harness.wire.security import KEY_LENGTH
 
 __all__ = [
-    "NO_SHORT", "Child", "LinkKey", "Neighbor", "Network", "Node", "NodeConfig", "NodeCounters", "NodeKind",
+    "Child", "LinkKey", "Neighbor", "Network", "Node", "NodeConfig", "NodeCounters", "NodeKind",
     "NodeListener", "NodeState", "Route", "SentStatus", "TrustCenterPolicy",
 ]  # fmt: skip
 
@@ -425,6 +424,8 @@ class Node:
         self.polling.stop()
         self.trust.stop()
         self.aps.stop(silently)
+        if not silently:
+            self.listener.stopped()
 
     def set_network(self, network: Network) -> None:
         """Make `network` the stored one."""

@@ -7,8 +7,6 @@ from enum import IntEnum
 
 from harness.wire.application import ApsMessage
 
-NO_SHORT = 0xFFFE  # the short address of a node that has none
-
 
 class NodeKind(IntEnum):
     """What a node is on its network."""
@@ -188,11 +186,16 @@ class NodeCounters:
 class NodeListener:
     """What a node tells whoever runs on it. Every method does nothing unless a subclass overrides it."""
 
+    __slots__ = ()
+
     def network_up(self) -> None:
         """The node formed, joined or rejoined its network, or went on with the stored one."""
 
     def network_down(self, reason: str) -> None:
         """The node left its network, or lost its parent."""
+
+    def stopped(self) -> None:
+        """All work stopped, but for want of power: what was asked of the node before, as scans, has no result now."""
 
     def message_received(self, message: ApsMessage, aps_counter: int, lqi: int, rssi: float) -> None:
         """A message for one of the endpoints, or for ZDO; the node itself answers ZDO requests."""
@@ -204,6 +207,9 @@ class NodeListener:
         self, message: ApsMessage, aps_counter: int, block: int, total: int | None, lqi: int, rssi: float
     ) -> None:
         """One block of a long message, with `NodeConfig.fragment` off. `total` comes with block 0 only."""
+
+    def security_failed(self, peer: int, reason: str) -> None:
+        """A frame from short address `peer`, secured under a link key, was dropped; `reason` has no key in it."""
 
     def device_joined(self, eui64: int, short: int, parent_short: int, status: int) -> None:
         """At the trust centre: 0 secured rejoin, 1 join, 2 left, 3 rejoin without security (Update-Device's status)."""
@@ -221,7 +227,7 @@ class NodeListener:
         """A route record came from `short`; relays in the order of the frame: nearest to `short` first."""
 
     def route_failed(self, short: int, status: int) -> None:
-        """A network status command said that `short` cannot be reached (NWK table 3.45)."""
+        """A network status command said that `short` cannot be reached."""
 
     def id_conflict(self, short: int) -> None:
         """Two nodes use this short address."""

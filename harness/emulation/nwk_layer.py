@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.emulation.mac_layer import MacStatus
 from harness.emulation.node_state import NodeKind, NodeState
 from harness.errors import RemoteProtocolError
-from harness.wire.application import BROADCAST_ALL, BROADCAST_ROUTERS
+from harness.wire.application import BROADCAST_ALL, BROADCAST_ROUTERS, FIRST_BROADCAST
 from harness.wire.mac import MacFrame
 from harness.wire.nwk import NwkFrame, build_nwk, open_nwk, parse_nwk
 from harness.wire.nwk_commands import (
@@ -37,9 +37,8 @@ Done = Callable[[MacStatus], None]
 DATA = 0
 COMMAND = 1
 MAC_BROADCAST = 0xFFFF
-FIRST_BROADCAST = 0xFFF8
 
-# Zigbee PRO (05-3474-21) table 3.56 (NIB constants for 2.4 GHz).
+# Zigbee PRO (05-3474-21): the NIB's values for 2.4 GHz.
 _BROADCAST_DELIVERY_US = 9_000_000
 _BROADCAST_JITTER_US = 64_000
 _PASSIVE_ACK_US = 500_000
@@ -141,7 +140,7 @@ class NwkLayer:
     ) -> NwkFrame:
         """Make the frame of an APS frame of our own; `radius` 0 is the usual one."""
         index = len(relays) - 1 if relays else 0
-        # Routes are looked for when there is none (discover route 1, Zigbee PRO table 3.47), broadcasts need none.
+        # Routes are looked for when there is none (discover route 1), broadcasts need none.
         discover = 0 if dst >= FIRST_BROADCAST else 1
         return NwkFrame(
             DATA, dst, self._node.short, radius or _RADIUS, self.next_sequence(), payload, None, None, discover,
@@ -321,7 +320,7 @@ class NwkLayer:
             return
         if self._remember(nwk, [sender, node.short]) is None:
             return
-        # Zigbee PRO table 3.59: 0xFFFC is for routers, 0xFFFD for all whose receiver is on, 0xFFFF for all.
+        # Zigbee PRO 3.6.5: 0xFFFC is for routers, 0xFFFD for all whose receiver is on, 0xFFFF for all.
         if nwk.dst != BROADCAST_ROUTERS or node.kind <= NodeKind.ROUTER:
             if command is not None:
                 self._received_command(nwk, sender, source, lqi)

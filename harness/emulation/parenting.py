@@ -277,8 +277,8 @@ class Parenting:
             child.last_seen_us = node.air.now
             node.listener.polled(child)
         elif node.state == NodeState.JOINED and self._renamed.get(src, 0) <= node.air.now:
-            if self.is_joiner(src):
-                return
+            if self.is_joiner(src) or node.mac.indirect.waits_for(src, False):
+                return  # told once, and again when it has heard that: a deaf stranger must not fill the queue
             # Zigbee PRO 05-3474-21 3.6.10.4: a leave with rejoin waits for the stranger's next poll.
             frame = node.nwk.command_frame(Leave(rejoin=True, request=True), src)
             node.nwk.transmit(frame, src, indirect=True)

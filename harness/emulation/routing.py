@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Sent = Callable[["MacStatus | None"], None]  # None: no route
 
-# RouteRequest.many_to_one (Zigbee PRO figure 3.10): what kind of discovery it is.
+# RouteRequest.many_to_one: what kind of discovery it is.
 MANY_TO_ONE_RECORDED = 1  # the concentrator keeps what route records tell it
 MANY_TO_ONE = 2
 

@@ -38,7 +38,7 @@ _KEY_TRIES = 4
 _KEY_RETRY_US = 1_000_000
 _PARENTS = 64
 
-# Confirm-Key statuses (Zigbee PRO 05-3474-21 4.4.10.8.3.1, from table 2.27 and 4.31).
+# Confirm-Key statuses (Zigbee PRO 05-3474-21).
 _SUCCESS = 0x00
 _SECURITY_FAIL = 0xAD
 
@@ -51,7 +51,7 @@ class Trust:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._parents: dict[int, int] = {}  # at the trust centre: EUI-64 -> router that it joined through
-        self._tries: dict[int, int] = {}  # joiner -> how often its Transport-Key was given to the MAC
+        self._tries: dict[int, int] = {}  # joiner -> how often the MAC had its Transport-Key, in vain
         self._asked: bytes | None = None  # the key that Verify-Key is to prove
 
     def stop(self) -> None:
@@ -155,7 +155,9 @@ class Trust:
         self._tries[eui64] = tries = self._tries.get(eui64, 0) + 1
 
         def sent(status: MacStatus) -> None:
-            if status != MacStatus.SUCCESS and tries < _KEY_TRIES:
+            if status == MacStatus.SUCCESS:
+                self._tries.pop(eui64, None)
+            elif tries < _KEY_TRIES:
                 node.after(_KEY_RETRY_US, self._to_joiner, eui64, frame)
 
         node.nwk.transmit_clear(frame, short, indirect=sleepy, done=sent)

@@ -24,8 +24,6 @@ ACTIVE_EP = 0x0005
 MATCH_DESC = 0x0006
 DEVICE_ANNCE = 0x0013
 PARENT_ANNCE = 0x001F
-BIND = 0x0021
-UNBIND = 0x0022
 MGMT_LQI = 0x0031
 MGMT_RTG = 0x0032
 MGMT_BIND = 0x0033
@@ -225,7 +223,7 @@ class Zdo:
         node = self._node
         inputs, at = _clusters(data, 4)
         outputs, _ = _clusters(data, at)
-        if short != node.short and short < 0xFFF8:
+        if short != node.short and short < FIRST_BROADCAST:
             return None if message.broadcast else bytes((DEVICE_NOT_FOUND,)) + data[:2] + b"\0"
         matching = bytes(
             descriptor.endpoint
@@ -248,7 +246,7 @@ class Zdo:
         epid = 0 if network is None else network.extended_pan_id
         rows: list[bytes] = []
         for neighbor in node.neighbors.values():
-            # Device type, receiver on when idle, relationship: 0 parent, 1 child, 2 sibling (table 2.126).
+            # Device type, receiver on when idle, relationship: 0 parent, 1 child, 2 sibling.
             kind = 0 if neighbor.short == 0 else 1
             relationship = 0 if neighbor.short == node.parent_short else 2
             what = kind | 1 << 2 | relationship << 4

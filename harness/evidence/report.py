@@ -139,7 +139,8 @@ def versions() -> dict[str, str]:
 class Report:
     """Collects the results of one run and writes them to `folder`.
 
-    `catalogue` holds the requirements by id: those without a test are listed as NOT RUN.
+    `catalogue` holds the requirements by id: those without a test are listed as NOT RUN. `gaps` are sentences on why
+    the run was not whole, which its reader must know.
     """
 
     def __init__(self, folder: Path, bench: Bench, catalogue: Mapping[str, Requirement]) -> None:
@@ -147,6 +148,7 @@ class Report:
         self.bench = bench
         self.catalogue = catalogue
         self.results: list[Result] = []
+        self.gaps: list[str] = []
         self.started = datetime.now(UTC)
 
     def add(
@@ -204,6 +206,7 @@ class Report:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
             "decision_rule": DECISION_RULE,
+            "gaps": list(self.gaps),
             "counts": {
                 "tests": _counts(result.verdict for result in self.results),
                 "requirements": _counts(item.verdict for item in judged),

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import LocalProtocolError, RemoteProtocolError
+from harness.members.discovery import DEVICE_ANNOUNCE, address_told, ieee_address_request
+from harness.members.reads import AttributeRead as AttributeRead
+from harness.members.reads import ReadFailed as ReadFailed
+from harness.members.reads import Reads
+from harness.members.security import UNDER_NETWORK_KEY, SmartEnergySecurity, refuse, soonest
+from harness.members.tunnels import HubTunnels
 from harness.wire import clusters, zcl
-from harness.wire.application import SMART_ENERGY_PROFILE, ApsMessage, SimpleDescriptor
+from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, SimpleDescriptor
+from harness.wire.cbke_messages import KEY_ESTABLISHMENT_CLUSTER
+from harness.wire.cbke_values import KeyEstablished, KeyEstablishmentConfig, KeyRejected
+from harness.wire.certificates import Credentials
 from harness.wire.image import OtaImage
-from harness.wire.ota_messages import CLOCK_TOLERANCE, OTA_CLUSTER, UPGRADE_NOW
+from harness.wire.ota_messages import OTA_CLUSTER, UPGRADE_NOW
 from harness.wire.ota_server import Offer, OtaServer, OtaServerConfig
+from harness.wire.tunnel import TunnelClientConfig
+from harness.wire.tunnel_messages import TUNNELING_CLUSTER
 
 ENERGY_SERVICE_INTERFACE = 0x0500  # ZSE table 5-13
 ANY_ENDPOINT = 0xFF  # Zigbee PRO 2.2.4.1.1: the broadcast endpoint
+ASK_AGAIN = 15.0  # assumed: seconds until a stranger that goes on talking is asked again who it is
 UTC_2026 = 820540800  # 1 January 2026 in UTC seconds since 2000
 
 
 @dataclass(frozen=True, slots=True)
 class HubConfig:
-    """One model of Communications Hub. Times in seconds."""
+    """One model of Communications Hub. Times in seconds.
+
+    A hub that is `secured` and has `credentials` establishes link keys with its devices, and speaks Smart Energy under
+    those only; without credentials the pre-configured keys are as good.
+    """
 
     ota: OtaServerConfig = field(default_factory=lambda: OtaServerConfig(utc_at_zero=UTC_2026))
     manufacturer_name: str = "Harness"
@@ -29,82 +46,108 @@ class HubConfig:
     secured: bool = False  # whether Smart Energy clusters travel under the APS link key
     read_timeout: float = 15.0  # assumed: two polls of a sleepy device, 7.5 s apart
     notifies: bool = True  # whether an offer is told to its device by a unicast Image Notify
+    credentials: tuple[Credentials, ...] = field(default=(), repr=False)
+    key_establishment: KeyEstablishmentConfig = KeyEstablishmentConfig()
+    tunnels: bool = True  # whether it opens a tunnel to each device that has its link key
+    tunnel: TunnelClientConfig = TunnelClientConfig()
+    discovery_timeout: float = (
+        5.0  # assumed: from one question after a Tunneling server to the next, doubling ...
+    )
+    discovery_longest: float = 60.0  # ... up to this
+    keep_alive_base: int = 10  # ZCL8 3.18.2.2: TC Keep-Alive Base, in minutes
+    keep_alive_jitter: int = 300  # ZCL8 3.18.2.2: TC Keep-Alive Jitter
 
 
 @dataclass(slots=True)
 class KnownDevice:
-    """One device of the HAN; `endpoint` is its OTA client's, once it was heard."""
+    """One device of the HAN; `endpoint` is its OTA client's and `key_endpoint` its Key Establishment's, once heard."""
 
     eui64: int
     short: int
     endpoint: int | None = None
+    key_endpoint: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeRead:
-    """A device answered a read; `kind` and `value` are None where `status` is not SUCCESS."""
+class DeviceJoined:
+    """A device is on the HAN: joined, rejoined or seen anew, as NWK address `short`."""
 
+    eui64: int
     short: int
-    cluster: int
-    attribute: int
-    sequence: int
-    status: int
-    kind: int | None
-    value: zcl.Value
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFailed:
-    """A read came to nothing: no answer in time, or one that is none."""
+class DeviceLeft:
+    """A device left the HAN."""
 
+    eui64: int
     short: int
-    cluster: int
-    attribute: int
-    sequence: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    short: int
-    cluster: int
-    attribute: int
-    deadline: float
 
 
 class Hub:
-    """The hub's behaviour (`Behaviour`). Its carrier tells it who is on the HAN; only those are served images."""
+    """The hub's behaviour (`Behaviour`). It follows who is on the HAN by what they announce; only those are served.
 
-    def __init__(self, config: HubConfig = HubConfig()) -> None:
+    `generator` gives the ephemeral keys of a hub with credentials, which needs one.
+    """
+
+    def __init__(self, config: HubConfig = HubConfig(), generator: random.Random | None = None) -> None:
         self.config = config
         self._by_short: dict[int, KnownDevice] = {}
         self._by_eui64: dict[int, KnownDevice] = {}
+        self._asked: dict[int, float] = {}  # the strangers that were asked who they are, and when
         self._waiting: dict[int, Offer] = {}
-        self._sequence = 0
-        self._reads: dict[int, _Read] = {}
+        self._zdo_sequence = 0
+        self._reads = Reads()
         self._outgoing: list[ApsMessage] = []
         self.server = OtaServer(config.ota, self._by_eui64.__contains__)
         tables = {clusters.BASIC_CLUSTER: clusters.basic_attributes(config.manufacturer_name, config.model)}
         utc_at_zero = config.ota.utc_at_zero
         if utc_at_zero is not None:
             tables[clusters.TIME_CLUSTER] = clusters.time_attributes(lambda now: utc_at_zero + int(now))
+        tables[OTA_CLUSTER] = {clusters.CLUSTER_REVISION: zcl.constant(zcl.UINT16, 3)}
+        client_tables: dict[int, zcl.AttributeTable] = {}
+        self._security: SmartEnergySecurity | None = None
+        self._tunnels: HubTunnels | None = None
+        if config.secured and config.credentials:
+            if generator is None:
+                raise LocalProtocolError("a hub with credentials needs a generator for its ephemeral keys")
+            self._security = security = SmartEnergySecurity(
+                config.credentials, config.key_establishment, generator, []
+            )
+            tables[clusters.KEEP_ALIVE_CLUSTER] = clusters.keep_alive_attributes(
+                config.keep_alive_base, config.keep_alive_jitter
+            )
+            tables[KEY_ESTABLISHMENT_CLUSTER] = security.attributes
+            client_tables[KEY_ESTABLISHMENT_CLUSTER] = security.attributes
+            if config.tunnels:
+                client_tables[TUNNELING_CLUSTER] = {clusters.CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1)}
+                self._tunnels = self._new_tunnels()
         self._descriptors = (
             SimpleDescriptor(
-                config.endpoint, SMART_ENERGY_PROFILE, config.device, 0, (*tables, OTA_CLUSTER), ()
+                config.endpoint, SMART_ENERGY_PROFILE, config.device, 0, tuple(tables), tuple(client_tables)
             ),
         )
-        tables[OTA_CLUSTER] = {clusters.CLUSTER_REVISION: zcl.constant(zcl.UINT16, 3)}
-        self._attributes = zcl.AttributeServer(tables)
+        self._attributes = zcl.AttributeServer(tables, client_tables)
+        self._session_clusters = tuple(client_tables)
+
+    def _new_tunnels(self) -> HubTunnels:
+        config = self.config
+        return HubTunnels(config.tunnel, config.discovery_timeout, config.discovery_longest, self._next_zdo)
 
     @property
     def descriptors(self) -> Sequence[SimpleDescriptor]:
-        """One endpoint: Basic, Time and OTA Upgrade servers."""
+        """One endpoint: Basic, Time and OTA Upgrade servers; with credentials all that belongs to security, too."""
         return self._descriptors
 
     @property
     def devices(self) -> tuple[KnownDevice, ...]:
         """Who is on the HAN, in the order of joining."""
         return tuple(self._by_eui64.values())
+
+    @property
+    def keyed(self) -> tuple[int, ...]:
+        """The devices (EUI-64) that a link key was established with, in that order."""
+        return () if self._security is None else tuple(self._security.keyed)
 
     # --- what its carrier tells it -------------------------------------------------------------------------------
 
@@ -117,17 +160,34 @@ class Hub:
             del self._by_short[known.short]
         known.short = short
         self._by_short[short] = known
+        self._asked.pop(short, None)
 
-    def device_left(self, eui64: int) -> None:
-        """A device is no more of this HAN. Its image keeps waiting."""
+    def device_left(self, eui64: int, now: float) -> list[object]:
+        """A device is no more of this HAN: it has to establish a key again. Its image keeps waiting."""
         known = self._by_eui64.pop(eui64, None)
-        if known is not None:
-            if self._by_short.get(known.short) is known:
-                del self._by_short[known.short]
-            self.server.forget(eui64)
+        if known is None:
+            return []
+        if self._by_short.get(known.short) is known:
+            del self._by_short[known.short]
+        self.server.forget(eui64)
+        if self._security is not None:
+            self._security.forget(eui64)
+        if self._tunnels is not None:
+            self._tunnels.forget(eui64)
+        return [DeviceLeft(eui64, known.short)]
+
+    def key_known(self, eui64: int) -> None:
+        """A link key that an earlier run established with a device is still in the carrier's table."""
+        if self._security is not None and eui64 not in self._security.keyed:
+            self._security.keyed.append(eui64)
 
     def network_up(self, short: int, now: float) -> list[object]:
-        """The HAN is up."""
+        """The HAN is up. GBCS 10.2.2.1: the tunnels are opened anew."""
+        if self._tunnels is not None:
+            for known in self._by_eui64.values():
+                if known.eui64 in self.keyed:
+                    self._tunnels.open(known.eui64, known.short, now)
+            self._take_tunnel_frames()
         return []
 
     def network_down(self, now: float) -> list[object]:
@@ -135,9 +195,14 @@ class Hub:
         return []
 
     def power_cut(self) -> None:
-        """Keep the devices and the images that wait, lose the transfers and the reads."""
+        """Keep the devices, their keys and the images that wait, lose the transfers, the tunnels and the reads."""
         self._outgoing.clear()
         self._reads.clear()
+        self._asked.clear()
+        if self._security is not None:
+            self._security.reset()
+        if self._tunnels is not None:
+            self._tunnels = self._new_tunnels()
         self.server = OtaServer(self.config.ota, self._by_eui64.__contains__)
         for eui64, offer in self._waiting.items():
             self._waiting[eui64] = self.server.offer(offer.image, eui64, upgrade_at=offer.upgrade_at)
@@ -176,25 +241,40 @@ class Hub:
     ) -> int:
         """Ask a device for one attribute; the answer is `AttributeRead` or `ReadFailed` with the sequence returned.
 
-        An attribute of the OTA Upgrade cluster is read from its client side. LocalProtocolError when 256 reads wait.
+        An attribute of the OTA Upgrade cluster is read from its client side. Of a device without a link key only what
+        needs none is read; any other read fails at once. LocalProtocolError when 256 reads wait.
         """
-        for _ in range(0x100):
-            self._sequence = (self._sequence + 1) & 0xFF
-            if self._sequence not in self._reads:
-                break
-        else:
-            raise LocalProtocolError("256 reads wait for their answers: no ZCL sequence number is free")
-        control = zcl.NO_DEFAULT_RESPONSE | (zcl.FROM_SERVER if cluster == OTA_CLUSTER else 0)
-        frame = zcl.Frame(control, None, self._sequence, zcl.READ_ATTRIBUTES, zcl.build_read((attribute,)))
-        self._reads[self._sequence] = _Read(short, cluster, attribute, now + self.config.read_timeout)
-        self._send(short, cluster, endpoint, zcl.build_frame(frame))
-        return self._sequence
+        if self._security is not None and cluster not in UNDER_NETWORK_KEY and not self._is_keyed(short):
+            return self._reads.begin(short, cluster, attribute, now, "it has no link key yet")[0]
+        sequence, frame = self._reads.begin(short, cluster, attribute, now + self.config.read_timeout)
+        self._send(short, cluster, endpoint, frame)
+        return sequence
+
+    def send_message(self, eui64: int, octets: bytes, now: float) -> None:
+        """Send a GBCS message through the tunnel to a device, or let it wait until there is one.
+
+        LocalProtocolError when this hub opens no tunnels, the message has more than 1500 octets, or too many wait.
+        """
+        if self._tunnels is None:
+            raise LocalProtocolError("this hub opens no tunnels: it has no credentials, or was told not to")
+        self._tunnels.send(eui64, octets, now)
+        self._take_tunnel_frames()
 
     # --- what the HAN says ---------------------------------------------------------------------------------------
 
     def receive(self, message: ApsMessage, now: float) -> list[object]:
         """Take one message from the HAN."""
-        config = self.config
+        config, peer = self.config, message.peer
+        if message.profile == ZDO_PROFILE and (told := address_told(message)) is not None:
+            return self._told(*told, message, now)
+        known = self._by_short.get(peer)
+        if known is None and now >= self._asked.get(peer, -ASK_AGAIN) + ASK_AGAIN:
+            # A member from before this start, which announced itself to somebody else: who is it?
+            self._asked[peer] = now
+            self._outgoing.append(ieee_address_request(peer, self._next_zdo()))
+        if message.profile == ZDO_PROFILE and self._tunnels is not None:
+            self._tunnels.discovered(message, now)
+            self._take_tunnel_frames()
         if message.profile != SMART_ENERGY_PROFILE or message.destination_endpoint not in (
             config.endpoint,
             ANY_ENDPOINT,
@@ -205,15 +285,59 @@ class Hub:
         except RemoteProtocolError:
             return []  # without a header there is nothing to answer to
         unicast = not message.broadcast and message.group is None
+        eui64 = None if known is None else known.eui64
+        if self._security is not None and not self._security.admits(eui64, message):
+            refused, answer = refuse(eui64, message, frame, unicast=unicast)
+            if answer is not None:
+                self._answer(message, answer)
+            return [refused]
         if frame.control & zcl.CLUSTER_COMMAND:
             if message.cluster == OTA_CLUSTER and unicast and not frame.control & zcl.FROM_SERVER:
                 return self._ota(message, frame, now)
         elif frame.command in (zcl.READ_ATTRIBUTES_RESPONSE, zcl.DEFAULT_RESPONSE):
-            return self._read_answered(message, frame)
+            return self._reads.answered(message, frame) or self._session(known, message, frame, now)
+        if frame.control & zcl.CLUSTER_COMMAND and unicast and message.cluster in self._session_clusters:
+            return self._session(known, message, frame, now)
         reply = self._attributes.answer(message.cluster, frame, now, unicast=unicast)
         if reply is not None:
             self._answer(message, reply)
         return []
+
+    def _told(self, eui64: int, short: int, message: ApsMessage, now: float) -> list[object]:
+        """Learn who has which address. What a carrier reports of a joiner comes before that knows its link key."""
+        self.device_joined(eui64, short)
+        if self._tunnels is not None and message.cluster == DEVICE_ANNOUNCE and eui64 in self.keyed:
+            self._tunnels.open(eui64, short, now)
+            self._take_tunnel_frames()
+        return [DeviceJoined(eui64, short)]
+
+    def _session(
+        self, known: KnownDevice | None, message: ApsMessage, frame: zcl.Frame, now: float
+    ) -> list[object]:
+        """Hand a frame to the key establishment or the tunnels, which know their partners by EUI-64."""
+        events: list[object] = []
+        if known is None:
+            return events
+        if self._security is not None and message.cluster == KEY_ESTABLISHMENT_CLUSTER:
+            known.key_endpoint = message.source_endpoint
+            unicast = not message.broadcast and message.group is None
+            received = self._security.receive(known.eui64, frame, now, unicast=unicast, initiates=False)
+            return self._keys(received, now)
+        if self._tunnels is not None and message.cluster == TUNNELING_CLUSTER:
+            events = self._tunnels.receive(known.eui64, frame, now)
+            self._take_tunnel_frames()
+        return events
+
+    def _keys(self, events: list[object], now: float) -> list[object]:
+        """Pass on what key establishment reports, and open or forget the tunnels that hang on the keys."""
+        self._take_key_frames()
+        for event in events:
+            if self._tunnels is not None and isinstance(event, KeyEstablished):
+                self._tunnels.open(event.partner, self._by_eui64[event.partner].short, now)
+            elif self._tunnels is not None and isinstance(event, KeyRejected):
+                self._tunnels.forget(event.partner)
+        self._take_tunnel_frames()
+        return events
 
     def _ota(self, message: ApsMessage, frame: zcl.Frame, now: float) -> list[object]:
         known = self._by_short.get(message.peer)
@@ -226,47 +350,27 @@ class Hub:
         self._take_frames()
         return events
 
-    def _read_answered(self, message: ApsMessage, frame: zcl.Frame) -> list[object]:
-        sequence = frame.sequence
-        read = self._reads.get(sequence)
-        if read is None or (read.short, read.cluster) != (message.peer, message.cluster):
-            return []
-        try:
-            if frame.command == zcl.DEFAULT_RESPONSE:
-                command, status = zcl.parse_default_response(frame.payload)
-                if command != zcl.READ_ATTRIBUTES:
-                    return []
-                record = zcl.AttributeStatus(read.attribute, status)
-            else:
-                records = zcl.parse_read_response(frame.payload)
-                if not records or records[0].attribute != read.attribute:
-                    raise RemoteProtocolError(f"the answer does not have attribute {read.attribute:#06x}")
-                record = records[0]
-        except RemoteProtocolError as error:
-            del self._reads[sequence]
-            return [ReadFailed(read.short, read.cluster, read.attribute, sequence, str(error))]
-        del self._reads[sequence]
-        return [AttributeRead(read.short, read.cluster, record.attribute, sequence, *record[1:])]
-
     # --- time and messages ---------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When the next block of a page, or a read's time-out, is due."""
         deadline = self.server.next_deadline()
-        if not self._reads:
-            return deadline
-        soonest = min(read.deadline for read in self._reads.values())
-        return soonest if deadline is None else min(deadline, soonest)
+        if self._security is not None:
+            deadline = soonest(deadline, self._security.next_deadline())
+        if self._tunnels is not None:
+            deadline = soonest(deadline, self._tunnels.next_deadline())
+        return soonest(deadline, self._reads.next_deadline())
 
     def on_deadline(self, now: float) -> list[object]:
-        """Send the blocks that are due, and end the reads that nobody answered."""
+        """Send the blocks that are due, and end the reads and the sessions that nobody answered."""
         events = self.server.on_deadline(now)
         self._take_frames()
-        for sequence, read in tuple(self._reads.items()):
-            if now + CLOCK_TOLERANCE >= read.deadline:
-                del self._reads[sequence]
-                events.append(ReadFailed(read.short, read.cluster, read.attribute, sequence, "no answer"))
-        return events
+        if self._security is not None:
+            events += self._keys(self._security.on_deadline(now, initiates=False), now)
+        if self._tunnels is not None:
+            events += self._tunnels.on_deadline(now)
+            self._take_tunnel_frames()
+        return events + self._reads.on_deadline(now)
 
     def messages_to_send(self) -> list[ApsMessage]:
         """Hand over what waits to be sent."""
@@ -278,8 +382,35 @@ class Hub:
     def _take_frames(self) -> None:
         for eui64, frame in self.server.frames_to_send():
             known = self._by_eui64.get(eui64)
-            if known is not None and known.endpoint is not None:
+            if known is None or known.endpoint is None:
+                continue
+            if self._security is None or eui64 in self._security.keyed:
                 self._send(known.short, OTA_CLUSTER, known.endpoint, frame)
+
+    def _take_key_frames(self) -> None:
+        if self._security is None:
+            return
+        for eui64, frame in self._security.frames_to_send():
+            known = self._by_eui64.get(eui64)
+            if known is not None:
+                self._send(known.short, KEY_ESTABLISHMENT_CLUSTER, known.key_endpoint, frame)
+
+    def _take_tunnel_frames(self) -> None:
+        if self._tunnels is None:
+            return
+        self._outgoing += self._tunnels.questions_to_send()
+        for eui64, endpoint, frame in self._tunnels.frames_to_send():
+            known = self._by_eui64.get(eui64)
+            if known is not None and eui64 in self.keyed:
+                self._send(known.short, TUNNELING_CLUSTER, endpoint, frame)
+
+    def _is_keyed(self, short: int) -> bool:
+        known = self._by_short.get(short)
+        return known is not None and known.eui64 in self.keyed
+
+    def _next_zdo(self) -> int:
+        self._zdo_sequence = (self._zdo_sequence + 1) & 0xFF
+        return self._zdo_sequence
 
     def _send(self, short: int, cluster: int, endpoint: int, frame: bytes) -> None:
         self._outgoing.append(
@@ -290,7 +421,8 @@ class Hub:
                 source_endpoint=self.config.endpoint,
                 destination_endpoint=endpoint,
                 payload=frame,
-                secured=self.config.secured,
+                # What needs no link key has none: the device may be without one.
+                secured=self.config.secured and (self._security is None or cluster not in UNDER_NETWORK_KEY),
             )
         )
 

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.errors import RemoteProtocolError
+from harness.errors import LocalProtocolError, RemoteProtocolError
+from harness.members.discovery import Discovery
+from harness.members.security import (
+    UNDER_NETWORK_KEY,
+    SmartEnergySecurity,
+    not_authorized,
+    refuse,
+    soonest,
+)
+from harness.members.tunnels import messages_received
 from harness.wire import clusters, zcl
 from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, Restart, SimpleDescriptor
+from harness.wire.cbke_messages import KEY_ESTABLISHMENT_CLUSTER
+from harness.wire.cbke_values import KeyEstablished, KeyEstablishmentConfig
+from harness.wire.certificates import Credentials
 from harness.wire.image import parse_image
+from harness.wire.keep_alive import KeepAliveClient, KeepAliveConfig, TrustCenterLost
 from harness.wire.ota_client import OtaClient
 from harness.wire.ota_client_values import OtaClientConfig, OtaStorage, ServerLost, UpgradeDue
-from harness.wire.ota_messages import CLOCK_TOLERANCE, OTA_CLUSTER
+from harness.wire.ota_messages import OTA_CLUSTER
+from harness.wire.tunnel_messages import TUNNELING_CLUSTER
+from harness.wire.tunnel_server import TunnelServer, TunnelServerConfig
 
 IN_HOME_DISPLAY = 0x0502  # ZSE table 5-13
 PREPAYMENT_TERMINAL = 0x0506  # ZSE table 5-13
 ANY_ENDPOINT = 0xFF  # Zigbee PRO 2.2.4.1.1: the broadcast endpoint
-
-# Zigbee PRO 2.4.3 and 2.4.4: the ZDO clusters of discovery.
-_IEEE_ADDRESS_REQUEST = 0x0001
-_MATCH_DESCRIPTOR_REQUEST = 0x0006
-_RESPONSE = 0x8000
-_IEEE_REQUEST = struct.Struct("<BHBB")
-_IEEE_RESPONSE = struct.Struct("<BBQH")
-_MATCH_REQUEST = struct.Struct("<BHHBHB")
-_MATCH_RESPONSE = struct.Struct("<BBHB")
+_SESSION_CLUSTERS = (KEY_ESTABLISHMENT_CLUSTER, clusters.KEEP_ALIVE_CLUSTER, TUNNELING_CLUSTER)
 
 
 @dataclass(frozen=True, slots=True)
 class PpmidConfig:
-    """One model of PPMID. Times in seconds."""
+    """One model of PPMID. Times in seconds.
+
+    A PPMID that is `secured` and has `credentials` establishes a link key with its hub before it speaks Smart Energy;
+    without credentials the pre-configured key is as good.
+    """
 
     ota: OtaClientConfig
     running_version: int  # what it leaves the factory with
@@ -45,15 +55,23 @@ class PpmidConfig:
     server_endpoint: int | None = None  # of the hub's OTA server; None: discovered by Match_Desc_req
     discovery_timeout: float = 5.0  # assumed: from one attempt at discovery to the next, doubling ...
     discovery_longest: float = 60.0  # ... up to this
+    credentials: tuple[Credentials, ...] = field(default=(), repr=False)
+    key_establishment: KeyEstablishmentConfig = KeyEstablishmentConfig()
+    tunnel: TunnelServerConfig = TunnelServerConfig()
+    keep_alive: KeepAliveConfig = KeepAliveConfig()
 
 
 @dataclass(slots=True)
 class PpmidFlash:
-    """What a PPMID keeps without power: the version it runs, the image on its way, and whether it is changing to it."""
+    """What a PPMID keeps without power: the version it runs, the image on its way, and whether it is changing to it.
+
+    `keyed` are the EUI-64s that it has established a link key with; the keys themselves are its carrier's to keep.
+    """
 
     running_version: int
     download: OtaStorage = field(default_factory=OtaStorage)
     activating: bool = False
+    keyed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +91,14 @@ class Ppmid:
         self.flash = flash or PpmidFlash(config.running_version)
         self._random = generator
         self._activated: int | None = None  # version that the last boot changed to, until it is reported
+        servers, clients = [clusters.BASIC_CLUSTER], [OTA_CLUSTER]
+        self._secures = config.secured and bool(config.credentials)
+        if self._secures:
+            servers += (TUNNELING_CLUSTER, KEY_ESTABLISHMENT_CLUSTER)
+            clients += (clusters.KEEP_ALIVE_CLUSTER, KEY_ESTABLISHMENT_CLUSTER)
         self._descriptors = (
             SimpleDescriptor(
-                config.endpoint,
-                SMART_ENERGY_PROFILE,
-                config.device,
-                0,
-                (clusters.BASIC_CLUSTER,),
-                (OTA_CLUSTER,),
+                config.endpoint, SMART_ENERGY_PROFILE, config.device, 0, tuple(servers), tuple(clients)
             ),
         )
         self._boot()
@@ -92,7 +110,7 @@ class Ppmid:
 
     @property
     def descriptors(self) -> Sequence[SimpleDescriptor]:
-        """One endpoint: Basic server, OTA Upgrade client."""
+        """One endpoint: Basic server, OTA Upgrade client; with credentials all that belongs to security, too."""
         return self._descriptors
 
     def _boot(self) -> None:
@@ -104,18 +122,23 @@ class Ppmid:
             flash.download.clear()
             flash.activating = False
         self._outgoing: list[ApsMessage] = []
-        self._searching: float | None = None  # when to look for the server again
-        self._search_pause = config.discovery_timeout
         self._zdo_sequence = 0
-        self._server_endpoint = config.server_endpoint
-        self._server_eui64: int | None = None
+        self._discovery = Discovery(config.discovery_timeout, config.discovery_longest, self._next_zdo)
+        self._key_endpoint = 1  # the hub's, where its Key Establishment was found or last heard from
+        self._tunnel_endpoint = 1  # the hub's, which its last request for a tunnel came from
         self.client = OtaClient(config.ota, flash.download, flash.running_version, self._verify, self._random)
-        self._attributes = zcl.AttributeServer(
-            server={
-                clusters.BASIC_CLUSTER: clusters.basic_attributes(config.manufacturer_name, config.model)
-            },
-            client={OTA_CLUSTER: clusters.ota_client_attributes(self.client)},
-        )
+        server = {clusters.BASIC_CLUSTER: clusters.basic_attributes(config.manufacturer_name, config.model)}
+        client = {OTA_CLUSTER: clusters.ota_client_attributes(self.client)}
+        self._security: SmartEnergySecurity | None = None
+        self._keep_alive = KeepAliveClient(config.keep_alive, self._random)
+        self.tunnels = TunnelServer(config.tunnel)
+        if self._secures:
+            self._security = security = SmartEnergySecurity(
+                config.credentials, config.key_establishment, self._random, flash.keyed
+            )
+            server[TUNNELING_CLUSTER] = clusters.tunneling_attributes(config.tunnel.close_timeout)
+            server[KEY_ESTABLISHMENT_CLUSTER] = client[KEY_ESTABLISHMENT_CLUSTER] = security.attributes
+        self._attributes = zcl.AttributeServer(server, client)
 
     def _verify(self, data: bytes) -> bool:
         """Whether this device can run the file: whole, of its maker and type, for its hardware."""
@@ -143,14 +166,26 @@ class Ppmid:
 
     def network_down(self, now: float) -> list[object]:
         """Off the network: ask for nothing."""
-        self._searching = None
+        self._discovery.stop()
+        self._keep_alive.stop()
         self.client.stop()
+        if self._security is not None:
+            self._security.reset()
+        self.tunnels = TunnelServer(self.config.tunnel)  # GBCS 10.2.2.1: whoever rejoins knows of no tunnel
         self._outgoing.clear()
         return []
 
     def power_cut(self) -> None:
         """Keep the flash, lose the rest."""
         self._boot()
+
+    def send_message(self, octets: bytes, now: float) -> None:
+        """Send a GBCS message to the hub. LocalProtocolError when it has opened no tunnel, or does not take so much."""
+        hub = self._hub_eui64
+        if hub is None:
+            raise LocalProtocolError("this PPMID does not know its hub yet")
+        self.tunnels.send(hub, octets, now)
+        self._take_session_frames()
 
     def messages_to_send(self) -> list[ApsMessage]:
         """Hand over what waits to be sent."""
@@ -160,25 +195,32 @@ class Ppmid:
         return outgoing
 
     def next_deadline(self) -> float | None:
-        """When discovery or the transfer wants its next turn."""
-        deadline = self.client.next_deadline()
-        if self._searching is None:
+        """When discovery, security or the transfer wants its next turn."""
+        deadline = soonest(self.client.next_deadline(), self._discovery.deadline)
+        if self._security is None:
             return deadline
-        return self._searching if deadline is None else min(deadline, self._searching)
+        sessions = self._keep_alive.next_deadline(), self.tunnels.next_deadline()
+        return soonest(deadline, self._security.next_deadline(), *sessions)
 
     def on_deadline(self, now: float) -> list[object]:
-        """Look for the server again, or let the transfer go on."""
-        if self._searching is not None and now + CLOCK_TOLERANCE >= self._searching:
-            self._ask_for_server(now)
+        """Ask the hub again, or let the transfer go on."""
+        self._discovery.on_deadline(now)
+        self._outgoing += self._discovery.messages_to_send()
         events = self._obey(self.client.on_deadline(now), now)
         self._take_frames(None)
+        if self._security is not None:
+            events += self._keys(self._security.on_deadline(now, initiates=True), now)
+            events += self._watched(self._keep_alive.on_deadline(now), now)
+            events += self.tunnels.on_deadline(now)
+            self._take_session_frames()
         return events
 
     def receive(self, message: ApsMessage, now: float) -> list[object]:
         """Take a message: the server's, a reader's of an attribute, or an answer to the discovery."""
         config = self.config
         if message.profile == ZDO_PROFILE:
-            self._discovered(message, now)
+            if self._discovery.receive(message):
+                self._discovered(now)
             return []
         if message.profile != SMART_ENERGY_PROFILE or message.destination_endpoint not in (
             config.endpoint,
@@ -191,7 +233,17 @@ class Ppmid:
             return []  # without a header there is nothing to answer to
         unicast = not message.broadcast and message.group is None
         cluster = message.cluster
-        if cluster == OTA_CLUSTER and config.secured and not message.secured:
+        if self._security is not None:
+            hub = self._hub_eui64 if message.peer == config.hub else None
+            if not self._admits(message):
+                refused, refusal = refuse(hub, message, frame, unicast=unicast)
+                if refusal is not None:
+                    self._answer(message, refusal)
+                return [refused]
+            if unicast and cluster in _SESSION_CLUSTERS and _for_session(frame):
+                # Of a stranger there is nothing to make: key establishment needs to know the partner's EUI-64.
+                return [] if hub is None else self._session(hub, message, frame, now)
+        elif cluster == OTA_CLUSTER and config.secured and not message.secured:
             # ZSE 5.4.6: this cluster's messages count under the link key only.
             if zcl.default_response_due(frame, zcl.Status.NOT_AUTHORIZED, unicast=unicast):
                 self._answer(message, zcl.default_response(frame, zcl.Status.NOT_AUTHORIZED))
@@ -226,7 +278,7 @@ class Ppmid:
     def _take_frames(self, received: ApsMessage | None) -> None:
         config = self.config
         for short, frame in self.client.frames_to_send():
-            endpoint = self._server_endpoint
+            endpoint: int | None = self._discovery.endpoints.get(OTA_CLUSTER)
             if received is not None and received.peer == short:
                 endpoint = received.source_endpoint
             if endpoint is not None:
@@ -255,44 +307,124 @@ class Ppmid:
             )
         )
 
-    # --- discovery of the server ---------------------------------------------------------------------------------
+    # --- security -------------------------------------------------------------------------------------------------
 
-    def _search(self, now: float) -> None:
-        self.client.stop()
-        self._server_endpoint = self.config.server_endpoint
-        self._server_eui64 = None
-        self._search_pause = self.config.discovery_timeout
-        self._ask_for_server(now)
+    def _admits(self, message: ApsMessage) -> bool:
+        """Whether a message counts: under the link key with the hub, or where none is asked for."""
+        if message.cluster in UNDER_NETWORK_KEY:
+            return True
+        return message.secured and message.peer == self.config.hub and bool(self.flash.keyed)
 
-    def _ask_for_server(self, now: float) -> None:
-        hub = self.config.hub
-        if self._server_endpoint is None:
-            request = (self._next_zdo(), hub, SMART_ENERGY_PROFILE, 1, OTA_CLUSTER, 0)
-            self._send_zdo(_MATCH_DESCRIPTOR_REQUEST, _MATCH_REQUEST.pack(*request))
-        if self._server_eui64 is None:
-            self._send_zdo(_IEEE_ADDRESS_REQUEST, _IEEE_REQUEST.pack(self._next_zdo(), hub, 0, 0))
-        self._searching = now + self._search_pause
-        self._search_pause = min(2 * self._search_pause, self.config.discovery_longest)
+    @property
+    def _hub_eui64(self) -> int | None:
+        # Before the hub has told its EUI-64 anew it is taken for the one that the key was established with.
+        return self._discovery.eui64 or next(iter(self.flash.keyed), None)
 
-    def _discovered(self, message: ApsMessage, now: float) -> None:
-        hub, payload = self.config.hub, message.payload
-        if self._searching is None or message.peer != hub:
+    def _session(self, hub: int, message: ApsMessage, frame: zcl.Frame, now: float) -> list[object]:
+        """Hand a frame of the hub to the core that speaks its cluster."""
+        assert self._security is not None
+        cluster = message.cluster
+        if cluster == KEY_ESTABLISHMENT_CLUSTER:
+            self._key_endpoint = message.source_endpoint
+            received = self._security.receive(hub, frame, now, unicast=True, initiates=True)
+            events = self._keys(received, now)
+        elif cluster == clusters.KEEP_ALIVE_CLUSTER:
+            events = self._keep_alive.receive(frame, now, secured=message.secured)
+            if events and not_authorized(frame):
+                events.append(TrustCenterLost())  # it is there, but has no key with this device
+            events = self._watched(events, now)
+        else:
+            self._tunnel_endpoint = message.source_endpoint
+            events = messages_received(self.tunnels.receive(hub, frame, now))
+        self._take_session_frames()
+        return events
+
+    def _keys(self, events: list[object], now: float) -> list[object]:
+        """With a new key, go on to what needs one."""
+        for event in events:
+            if isinstance(event, KeyEstablished):
+                self._search(now, event.partner)
+        return events
+
+    def _watched(self, events: list[object], now: float) -> list[object]:
+        """Assumed: a device that has lost its Trust Center looks for it, and establishes a key with it anew."""
+        if any(isinstance(event, TrustCenterLost) for event in events):
+            self.flash.keyed.clear()
+            self._search(now)
+        return events
+
+    def _take_session_frames(self) -> None:
+        if self._security is None:
             return
-        if message.cluster == _MATCH_DESCRIPTOR_REQUEST | _RESPONSE and len(payload) > _MATCH_RESPONSE.size:
-            _, status, address, count = _MATCH_RESPONSE.unpack_from(payload)
-            if status == 0 and address == hub and count and self._server_endpoint is None:
-                self._server_endpoint = payload[_MATCH_RESPONSE.size]
-        elif message.cluster == _IEEE_ADDRESS_REQUEST | _RESPONSE and len(payload) >= _IEEE_RESPONSE.size:
-            _, status, eui64, address = _IEEE_RESPONSE.unpack_from(payload)
-            if status == 0 and address == hub:
-                self._server_eui64 = eui64
-        if self._server_endpoint is not None and self._server_eui64 is not None:
-            self._searching = None
-            self.client.start(hub, self._server_eui64, now)
+        endpoints = self._discovery.endpoints
+        for _, frame in self._security.frames_to_send():
+            self._send(KEY_ESTABLISHMENT_CLUSTER, self._key_endpoint, frame)
+        for frame in self._keep_alive.frames_to_send():
+            self._send(clusters.KEEP_ALIVE_CLUSTER, endpoints[clusters.KEEP_ALIVE_CLUSTER], frame)
+        for _, frame in self.tunnels.frames_to_send():
+            self._send(TUNNELING_CLUSTER, self._tunnel_endpoint, frame)
+
+    def _send(self, cluster: int, endpoint: int, frame: bytes) -> None:
+        secured = cluster not in UNDER_NETWORK_KEY
+        source = self.config.endpoint
+        self._outgoing.append(
+            ApsMessage(self.config.hub, SMART_ENERGY_PROFILE, cluster, source, endpoint, frame, secured)
+        )
+
+    # --- discovery of the hub ---------------------------------------------------------------------------------------
+
+    def _search(self, now: float, eui64: int | None = None) -> None:
+        """Look for the hub: for its key establishment, or once there is a key for all that needs one.
+
+        `eui64` is the hub's where that is certain.
+        """
+        config, keyed = self.config, self.flash.keyed
+        self.client.stop()
+        self._keep_alive.stop()
+        self._key_started = self._ota_started = self._keep_alive_started = False
+        known = {} if config.server_endpoint is None else {OTA_CLUSTER: config.server_endpoint}
+        if self._security is None:
+            self._discovery.start(config.hub, (OTA_CLUSTER,), now, known=known)
+        elif keyed:
+            watched = (clusters.KEEP_ALIVE_CLUSTER,)
+            self._discovery.start(
+                config.hub, (OTA_CLUSTER,), now, dispensable=watched, known=known, eui64=eui64
+            )
+        else:
+            self._discovery.start(config.hub, (KEY_ESTABLISHMENT_CLUSTER,), now)
+        self._outgoing += self._discovery.messages_to_send()
+        self._discovered(now)
+
+    def _discovered(self, now: float) -> None:
+        """Begin what can begin with what is known of the hub by now."""
+        found, eui64 = self._discovery.endpoints, self._discovery.eui64
+        if eui64 is None:
+            return
+        security = self._security
+        if security is not None and eui64 not in self.flash.keyed:
+            if self.flash.keyed:  # a hub in the place of the one that there is a key with
+                self.flash.keyed.clear()
+                self._search(now)
+            elif KEY_ESTABLISHMENT_CLUSTER in found and not self._key_started:
+                self._key_started = True
+                self._key_endpoint = found[KEY_ESTABLISHMENT_CLUSTER]
+                security.start(eui64, now)
+                self._take_session_frames()
+            return
+        if OTA_CLUSTER in found and not self._ota_started:
+            self._ota_started = True
+            self.client.start(self.config.hub, eui64, now)
+        if clusters.KEEP_ALIVE_CLUSTER in found and not self._keep_alive_started:
+            self._keep_alive_started = True
+            self._keep_alive.start(now)
+            self._take_session_frames()
 
     def _next_zdo(self) -> int:
         self._zdo_sequence = (self._zdo_sequence + 1) & 0xFF
         return self._zdo_sequence
 
-    def _send_zdo(self, cluster: int, payload: bytes) -> None:
-        self._outgoing.append(ApsMessage(self.config.hub, ZDO_PROFILE, cluster, 0, 0, payload))
+
+def _for_session(frame: zcl.Frame) -> bool:
+    """Whether a frame is part of a conversation, and not about attributes that this device serves."""
+    answers = (zcl.READ_ATTRIBUTES_RESPONSE, zcl.DEFAULT_RESPONSE)
+    return bool(frame.control & zcl.CLUSTER_COMMAND) or frame.command in answers

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import zigpy.config
 import zigpy.exceptions
-import zigpy.types
-from bellows.ash import AshException
-from bellows.exception import EzspError
-from bellows.types import (
-    EmberApsFrame,
-    EmberApsOption,
-    EmberIncomingMessageType,
-    EzspDecisionBitmask,
-    EzspPolicyId,
-    sl_Status,
-)
-from bellows.zigbee.application import ControllerApplication
+from bellows.types import EzspDecisionBitmask, EzspPolicyId
 
 from harness.emulation.node import Network
 from harness.errors import LocalProtocolError, RigError
+from harness.radio.application import NOT_SENT, Application
+from harness.radio.link_keys import LinkKeys
 from harness.radio.values import (
-    LOWEST_BROADCAST,
     from_eui64,
     identity,
     to_coordinator_info,
-    to_descriptor,
-    to_eui64,
     to_network_info,
     to_packet,
 )
-from harness.wire.application import BROADCAST_ROUTERS, ZDO_PROFILE, ApsMessage, Behaviour, SimpleDescriptor
+from harness.wire.application import (
+    BROADCAST_ROUTERS,
+    FIRST_BROADCAST,
+    ZDO_PROFILE,
+    ApsMessage,
+    LinkKeyEstablished,
+    LinkKeyRestored,
+    SimpleDescriptor,
+    TrustCenterBehaviour,
+)
 from harness.wire.mac import format_eui64
 
 # How long one attempt to open a port and start its NCP may take, in seconds: bellows alone spends 3 resets of 2.5 s
@@ -43,38 +41,10 @@ from harness.wire.mac import format_eui64
 START_TIMEOUT = 30.0
 RESTART_ATTEMPTS = 5
 
-MOST_UNICASTS = 8  # on their way at a time, as zigpy has it for a coordinator with room for few
-# Seconds until a message without a word from the NCP has failed. The NCP speaks first: even for a sleepy device that is
-# 4 attempts of 7.68 s.
-DELIVERY_TIMEOUT = 40.0
-
-# How bellows says that a command did not come through; RuntimeError is what it raises on a port that closed meanwhile.
-_NOT_SENT = (zigpy.exceptions.ZigbeeException, EzspError, AshException, TimeoutError, RuntimeError)
-
-# Zigbee PRO (05-3474-21) 2.4.3.1.11 and 2.4.4.1.2: where the ZDO tells of addresses, behind the sequence number.
+# Zigbee PRO (05-3474-21) 2.4.3.1.11: a joiner tells of itself, behind the sequence number.
 DEVICE_ANNCE = 0x0013
-IEEE_ADDR_REQ = 0x0001
 MGMT_PERMIT_JOINING_REQ = 0x0036  # 2.4.3.3.7
-IEEE_ADDR_RSP = 0x8001
 _ANNOUNCED = struct.Struct("<xHQ")
-_ANSWERED = struct.Struct("<xBQH")
-_IEEE_ADDRESS_REQUEST = struct.Struct("<BHBB")
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceJoined:
-    """A device is on the HAN: joined, rejoined or seen anew, as NWK address `short`."""
-
-    eui64: int
-    short: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceLeft:
-    """A device left the HAN."""
-
-    eui64: int
-    short: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +52,14 @@ class DeliveryFailed:
     """A message of the behaviour did not reach its destination, for `reason`."""
 
     message: ApsMessage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKeyNotStored:
+    """The NCP does not have the link key that it should have with `partner`, for `reason`: it uses the one before."""
+
+    partner: int
     reason: str
 
 
@@ -102,29 +80,35 @@ class Coordinator:
 
     `url` is a serial port, a `tcp://` address or an `emulated://` one. `network` is the HAN to run: an NCP that holds
     another one, or none, is made to form it. `on_event` gets `(seconds, event)` for everything that the behaviour
-    reports or that happens to the carrier; seconds count from `start`.
+    reports or that happens to the carrier; seconds count from `start`. `on_key` gets each link key that the NCP is
+    given, and a label: what a capture's reader needs.
+
+    Link keys: one given to `permit` is kept in the NCP's key table once its device has announced itself, so that it
+    serves after an NCP reset and the 300 s of a transient key; a `LinkKeyEstablished` of the behaviour takes its place
+    there. What an NCP drops because it is under another key, EZSP does not tell: there is no event of it.
     """
 
     def __init__(
         self,
         url: str,
-        behaviour: Behaviour,
+        behaviour: TrustCenterBehaviour,
         network: Network,
         *,
         baudrate: int = 115200,
         on_event: Callable[[float, object], None],
+        on_key: Callable[[bytes, str], None] | None = None,
     ) -> None:
         self._url = url
         self._baudrate = baudrate
         self._behaviour = behaviour
         self._network = network
         self._on_event = on_event
-        self._application: _Application | None = None
+        self._application: Application | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._origin = 0.0
         self._restarting = False
-        self._devices: dict[int, int | None] = {}  # by NWK address; None: asked for its EUI-64
+        self._keys = LinkKeys(lambda: self.ezsp, on_key)
         self.eui64 = 0
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -153,18 +137,18 @@ class Coordinator:
         return asyncio.get_running_loop().time() - self._origin
 
     async def _open(self) -> None:
-        application = _Application(self, self._config())
+        application = Application(self, self._config())
         self._application = application
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await application.connect()
                 await self._start_network(application)
-        except (OSError, *_NOT_SENT) as error:
+        except (OSError, *NOT_SENT) as error:
             self._application = None
             await application.shutdown()
             raise RigError(f"{self._url}: no EmberZNet NCP answers there ({_reason(error)})") from error
 
-    async def _start_network(self, application: _Application) -> None:
+    async def _start_network(self, application: Application) -> None:
         try:
             await application.load_network_info()
             held = application.state.network_info
@@ -173,7 +157,7 @@ class Coordinator:
         wanted = to_network_info(self._network)
         if held is None or identity(held) != identity(wanted):
             await application.write_network_info(network_info=wanted, node_info=to_coordinator_info())
-        await application.start_network()  # type: ignore[no-untyped-call]
+        await application.start_network()
         self.eui64 = from_eui64(application.state.node_info.ieee)
         await application.permit_ncp(0)  # type: ignore[no-untyped-call]
 
@@ -197,23 +181,16 @@ class Coordinator:
     async def permit(self, eui64: int, link_key: bytes, seconds: int) -> None:
         """Let the device `eui64` join within `seconds` (1 to 254), under its pre-configured `link_key`.
 
-        Devices without a link key of their own are refused. LocalProtocolError when the NCP does not take the key.
+        A key that was agreed with the device before is forgotten. Devices without a link key of their own are refused.
+        LocalProtocolError when the NCP does not take the key.
         """
-        ezsp = self.ezsp
-        status = await ezsp.add_transient_link_key(to_eui64(eui64), zigpy.types.KeyData(link_key))
-        if sl_Status.from_ember_status(status) != sl_Status.OK:
+        refusal = await self._keys.give(eui64, link_key)
+        if refusal is not None:
             raise LocalProtocolError(
-                f"the NCP does not take the link key of {format_eui64(eui64)}: {status!r}"
+                f"the NCP does not take the link key of {format_eui64(eui64)}: {refusal}"
             )
         decision = EzspDecisionBitmask.ALLOW_JOINS | EzspDecisionBitmask.JOINS_USE_INSTALL_CODE_KEY
-        await ezsp.setPolicy(policyId=EzspPolicyId.TRUST_CENTER_POLICY, decisionId=decision)
-        await self._open_for(seconds)
-
-    async def close(self) -> None:
-        """End the join period."""
-        await self._open_for(0)
-
-    async def _open_for(self, seconds: int) -> None:
+        await self.ezsp.setPolicy(policyId=EzspPolicyId.TRUST_CENTER_POLICY, decisionId=decision)
         await self._running().permit_ncp(seconds)  # type: ignore[no-untyped-call]
         # The routers, too; zigpy's own `permit` would open the HAN for Green Power devices as well.
         request = bytes((0, seconds, 0))
@@ -241,40 +218,32 @@ class Coordinator:
 
     def message(self, message: ApsMessage) -> None:
         """Hand one message off the HAN to the behaviour."""
-        events: list[object] = []
-        if message.profile == ZDO_PROFILE and message.cluster in (DEVICE_ANNCE, IEEE_ADDR_RSP):
-            events += self._addresses(message)
-        elif message.peer not in self._devices:
-            # A member from before this start, which announced itself to somebody else: who is it?
-            self._ask(message.peer)
-        self._report(events)
+        if (
+            message.profile == ZDO_PROFILE
+            and message.cluster == DEVICE_ANNCE
+            and len(message.payload) >= _ANNOUNCED.size
+        ):
+            # Only now has it proved to know its link key: what the NCP reports of a joiner comes before that.
+            _, eui64 = _ANNOUNCED.unpack_from(message.payload)
+            if self._keys.awaits(eui64):
+                self._store(eui64, partial(self._keys.keep, eui64))
         self._events(self._behaviour.receive(message, self.now()))
 
-    def left(self, short: int, eui64: int) -> None:
+    def left(self, eui64: int) -> None:
         """A device left."""
-        self._devices.pop(short, None)
-        self._events([DeviceLeft(eui64, short)])
+        self._events(self._behaviour.device_left(eui64, self.now()))
 
-    def _addresses(self, message: ApsMessage) -> list[object]:
-        """Learn who has which address from a Device_annce or an IEEE_addr_rsp.
+    def _store(self, partner: int, work: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
+        """Change a link key in the NCP; what is secured and sent after this call waits for it."""
+        self.task(self._stored(partner, work))
 
-        Only these count as joined: what the NCP reports of a joiner comes before that has proved to know its link key.
-        """
-        if message.cluster == DEVICE_ANNCE and len(message.payload) >= _ANNOUNCED.size:
-            short, eui64 = _ANNOUNCED.unpack_from(message.payload)
-        elif message.cluster == IEEE_ADDR_RSP and len(message.payload) >= _ANSWERED.size:
-            status, eui64, short = _ANSWERED.unpack_from(message.payload)
-            if status != 0:
-                return []
-        else:
-            return []
-        self._devices[short] = eui64
-        return [DeviceJoined(eui64, short)]
-
-    def _ask(self, short: int) -> None:
-        self._devices[short] = None  # asked once; the answer fills it in
-        request = _IEEE_ADDRESS_REQUEST.pack(0, short, 0, 0)
-        self._task(self._send(ApsMessage(short, ZDO_PROFILE, IEEE_ADDR_REQ, 0, 0, request)))
+    async def _stored(self, partner: int, work: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
+        try:
+            refusal = await work()
+        except NOT_SENT as error:
+            refusal = _reason(error)
+        if refusal is not None:
+            self._on_event(self.now(), LinkKeyNotStored(partner, refusal))
 
     def lost(self, reason: str) -> None:
         """The NCP is gone: start it again, with the behaviour as it is."""
@@ -282,27 +251,28 @@ class Coordinator:
             return
         self._restarting = True
         self._on_event(self.now(), RadioLost(reason))
-        self._task(self._restart())
+        self.task(self._restart())
 
     async def _restart(self) -> None:
         try:
-            if self._application is not None:
-                await self._application.shutdown()
             for attempt in range(1, RESTART_ATTEMPTS + 1):
+                if self._application is not None:
+                    await self._application.shutdown()
                 try:
                     await self._open()
+                    refused = await self._keys.renew()
                     break
-                except RigError:
+                except (RigError, *NOT_SENT):
                     if attempt == RESTART_ATTEMPTS:
                         raise
         finally:
             self._restarting = False
-        self._events([RadioRestarted()])
+        self._events([LinkKeyNotStored(partner, reason) for partner, reason in refused] + [RadioRestarted()])
 
     def _events(self, events: list[object]) -> None:
         self._report(events)
         for message in self._behaviour.messages_to_send():
-            self._task(self._send(message))
+            self.task(self._send(message))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -314,6 +284,10 @@ class Coordinator:
         now = self.now()
         for event in events:
             self._on_event(now, event)
+            if isinstance(event, LinkKeyEstablished):
+                self._store(event.partner, partial(self._keys.establish, event.partner, event.key))
+            elif isinstance(event, LinkKeyRestored):
+                self._store(event.partner, partial(self._keys.restore, event.partner))
 
     def _due(self) -> None:
         self._timer = None
@@ -324,14 +298,17 @@ class Coordinator:
         if application is None:
             return
         try:
-            if message.peer >= LOWEST_BROADCAST:
+            if message.secured and not self._keys.settled:
+                await self._keys.settle()
+            if message.peer >= FIRST_BROADCAST:
                 await application.send_packet(to_packet(message, application.get_sequence()))
             else:
                 await application.send_unicast(message)
-        except _NOT_SENT as error:
+        except NOT_SENT as error:
             self._on_event(self.now(), DeliveryFailed(message, _reason(error)))
 
-    def _task(self, work: Any) -> None:
+    def task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else; what it raises is reported as an event."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -341,7 +318,7 @@ class Coordinator:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_event(self.now(), error)
 
-    def _running(self) -> _Application:
+    def _running(self) -> Application:
         if self._application is None:
             raise RigError(f"{self._url}: the radio is not running")
         return self._application
@@ -355,135 +332,3 @@ class Coordinator:
 def _reason(error: Exception) -> str:
     """Say why, for a reader: a time-out has no words of its own."""
     return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
-
-
-_MESSAGES = (
-    EmberIncomingMessageType.INCOMING_UNICAST,
-    EmberIncomingMessageType.INCOMING_MULTICAST,
-    EmberIncomingMessageType.INCOMING_BROADCAST,
-)
-
-
-def _to_message(kind: int, aps: EmberApsFrame, peer: int, payload: bytes) -> ApsMessage:
-    """Return what an incomingMessageHandler callback brought as a message."""
-    return ApsMessage(
-        peer=int(peer),
-        profile=int(aps.profileId),
-        cluster=int(aps.clusterId),
-        source_endpoint=int(aps.sourceEndpoint),
-        destination_endpoint=int(aps.destinationEndpoint),
-        payload=bytes(payload),
-        secured=bool(aps.options & EmberApsOption.APS_OPTION_ENCRYPTION),
-        broadcast=kind == EmberIncomingMessageType.INCOMING_BROADCAST,
-        group=int(aps.groupId) if kind == EmberIncomingMessageType.INCOMING_MULTICAST else None,
-    )
-
-
-def _expire(delivered: asyncio.Future[sl_Status]) -> None:
-    if not delivered.done():
-        delivered.set_exception(TimeoutError())
-
-
-class _Application(ControllerApplication):
-    """zigpy's application with its own ideas about devices taken out: the behaviour is the only one who speaks."""
-
-    def __init__(self, carrier: Coordinator, config: dict[str, Any]) -> None:
-        super().__init__(config)
-        self._carrier = carrier
-        self._room = asyncio.Semaphore(MOST_UNICASTS)
-        self._on_their_way: dict[tuple[int, int], asyncio.Future[sl_Status]] = {}
-        self._headers: dict[tuple[int, ...], EmberApsFrame] = {}
-
-    @property
-    def ezsp(self) -> Any:
-        """bellows' EZSP object."""
-        return self._ezsp
-
-    async def register_endpoints(self) -> None:
-        """Register the behaviour's endpoints; zigpy's own only where it cannot do without (it needs endpoint 1)."""
-        descriptors = self._carrier.descriptors
-        if all(descriptor.endpoint != 1 for descriptor in descriptors):
-            await super().register_endpoints()
-        for descriptor in descriptors:
-            await self.add_endpoint(to_descriptor(descriptor))
-
-    def ezsp_callback_handler(self, frame_name: str, args: list[Any]) -> None:
-        """Take each message before zigpy's devices do: they drop identical ones within 10 s, and answer OTA.
-
-        Here and in `send_unicast` zigpy's packets are left out as well: they are a sixth of the cost of a block.
-        """
-        newest = self.ezsp.ezsp_version >= 14  # which orders the fields anew
-        if frame_name == "incomingMessageHandler":
-            kind, aps, peer, payload = args[0], args[1], args[2 if newest else 4], args[9 if newest else 7]
-            if peer != self.state.node_info.nwk and kind in _MESSAGES:
-                self._carrier.message(_to_message(kind, aps, peer, payload))
-                return
-        elif frame_name == "messageSentHandler":
-            status, peer, tag = (args[0], args[2], args[4]) if newest else (args[4], args[1], args[3])
-            waiting = self._on_their_way.pop((peer, tag), None)
-            if waiting is not None:
-                if not waiting.done():
-                    waiting.set_result(sl_Status.from_ember_status(status))
-                return
-        super().ezsp_callback_handler(frame_name, args)  # type: ignore[no-untyped-call]
-
-    async def send_unicast(self, message: ApsMessage) -> None:
-        """Send a message to one device; return when the NCP says that it is there, DeliveryError when it is not."""
-        async with self._room:
-            if not self.is_controller_running:
-                raise zigpy.exceptions.ControllerException("the NCP is not running")
-            tag = self.get_sequence()
-            key = (message.peer, tag)
-            delivered: asyncio.Future[sl_Status] = asyncio.get_running_loop().create_future()
-            self._on_their_way[key] = delivered
-            try:
-                status, _ = await self.ezsp.send_unicast(
-                    nwk=message.peer, aps_frame=self._header(message), message_tag=tag, data=message.payload
-                )
-                if status == sl_Status.OK:
-                    overdue = asyncio.get_running_loop().call_later(DELIVERY_TIMEOUT, _expire, delivered)
-                    try:
-                        status = await delivered
-                    finally:
-                        overdue.cancel()
-            finally:
-                self._on_their_way.pop(key, None)
-        if status != sl_Status.OK:
-            raise zigpy.exceptions.DeliveryError(f"{status!r}", status)
-
-    def _header(self, message: ApsMessage) -> EmberApsFrame:
-        """Return the EZSP header of a message. bellows only reads it, so one serves all messages of a kind."""
-        kind = (
-            message.profile, message.cluster, message.source_endpoint, message.destination_endpoint, message.secured,
-            message.acknowledged,
-        )  # fmt: skip
-        header = self._headers.get(kind)
-        if header is None:
-            options = EmberApsOption.APS_OPTION_ENABLE_ROUTE_DISCOVERY
-            if message.secured:
-                options |= EmberApsOption.APS_OPTION_ENCRYPTION
-            if message.acknowledged:
-                options |= EmberApsOption.APS_OPTION_RETRY  # what asks for an APS acknowledgement
-            header = self._headers[kind] = EmberApsFrame(
-                profileId=message.profile,
-                clusterId=message.cluster,
-                sourceEndpoint=message.source_endpoint,
-                destinationEndpoint=message.destination_endpoint,
-                options=options,
-                groupId=0,
-                sequence=0,  # the NCP gives each message its own
-            )
-        return header
-
-    def handle_join(
-        self, nwk: int, ieee: zigpy.types.EUI64, parent_nwk: int, *, handle_rejoin: bool = True
-    ) -> None:
-        """Leave it: the device has joined when it announces itself, and zigpy is not to interview it."""
-
-    def handle_leave(self, nwk: int, ieee: zigpy.types.EUI64) -> None:
-        """Tell the carrier."""
-        self._carrier.left(int(nwk), from_eui64(ieee))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the carrier."""
-        self._carrier.lost(repr(exc))

@@ -12,10 +12,9 @@ import zigpy.types
 import zigpy.zdo.types
 
 from harness.emulation.node import Network
-from harness.wire.application import ApsMessage, SimpleDescriptor
+from harness.wire.application import FIRST_BROADCAST, ApsMessage, SimpleDescriptor
 
 _UNKNOWN = zigpy.types.EUI64.convert("FF:FF:FF:FF:FF:FF:FF:FF")
-LOWEST_BROADCAST = 0xFFF8  # Zigbee PRO (05-3474-21) table 3.59
 
 
 def to_packet(message: ApsMessage, sequence: int) -> zigpy.types.ZigbeePacket:
@@ -26,7 +25,7 @@ def to_packet(message: ApsMessage, sequence: int) -> zigpy.types.ZigbeePacket:
     if message.acknowledged:
         options |= zigpy.types.TransmitOptions.ACK
     address: zigpy.types.AddrModeAddress
-    if message.peer >= LOWEST_BROADCAST:
+    if message.peer >= FIRST_BROADCAST:
         address = zigpy.types.AddrModeAddress(
             addr_mode=zigpy.types.AddrMode.Broadcast, address=zigpy.types.BroadcastAddress(message.peer)
         )

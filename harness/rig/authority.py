@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BeforeValidator, Field
 
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
-from harness.rig.document import Document, Location, check, read_document
+from harness.rig.document import Document, Location, check, read_document, shown
 from harness.rig.profile import Strict
 from harness.rig.schema import Eui64
 from harness.wire.certificates import (
@@ -220,8 +220,13 @@ def _credentials(document: Document, suite: int, entry: _Certified) -> Credentia
 
 def describe(path: Path) -> str:
     """Return what a CA's or a device's file holds, without its private keys. RigError when it is neither, or wrong."""
-    value = read_document(path).value
-    if isinstance(value, Mapping) and value.get("schema") == AUTHORITY_SCHEMA:
+    document = read_document(path)
+    schema = document.value.get("schema") if isinstance(document.value, Mapping) else None
+    if schema not in (AUTHORITY_SCHEMA, CREDENTIALS_SCHEMA):
+        document.refuse(
+            [(("schema",), f"must be {AUTHORITY_SCHEMA} or {CREDENTIALS_SCHEMA}, not {shown(schema)}")]
+        )
+    if schema == AUTHORITY_SCHEMA:
         authority = load_authority(path)
         lines = [f"test CA {format_eui64(authority.issuer)}"]
         for suite, ca in authority.suites.items():

@@ -19,8 +19,10 @@ from harness.errors import RigError
 from harness.evidence.capture import KeyFile, PcapWriter
 from harness.members.hub import UTC_2026, HubConfig
 from harness.members.ppmid import Ppmid, PpmidConfig
+from harness.rig.credentials import credentials_of
 from harness.rig.profile import HubProfile, PpmidProfile
 from harness.rig.schema import EMULATED, MemberSettings, NcpSettings, RigFile
+from harness.wire.certificates import Credentials
 from harness.wire.ota_client_values import OtaClientConfig
 from harness.wire.ota_server import LARGEST_BLOCK, LARGEST_BLOCK_SECURED, OtaServerConfig
 from harness.wire.security import link_key_from_install_code
@@ -34,7 +36,9 @@ _KINDS = {
 }
 
 
-def ppmid_config(profile: PpmidProfile, settings: MemberSettings) -> PpmidConfig:
+def ppmid_config(
+    profile: PpmidProfile, settings: MemberSettings, credentials: tuple[Credentials, ...]
+) -> PpmidConfig:
     """Return what the PPMID of this profile is, on this rig."""
     return PpmidConfig(
         ota=OtaClientConfig(
@@ -49,11 +53,12 @@ def ppmid_config(profile: PpmidProfile, settings: MemberSettings) -> PpmidConfig
         endpoint=profile.endpoint,
         device=profile.device_id,
         secured=profile.secured,
+        credentials=credentials,
         activation_seconds=profile.activation_seconds,
     )
 
 
-def hub_config(profile: HubProfile) -> HubConfig:
+def hub_config(profile: HubProfile, credentials: tuple[Credentials, ...]) -> HubConfig:
     """Return what the hub of this profile is."""
     ota = profile.ota
     fits = LARGEST_BLOCK_SECURED if profile.secured else LARGEST_BLOCK
@@ -69,6 +74,7 @@ def hub_config(profile: HubProfile) -> HubConfig:
         endpoint=profile.endpoint,
         device=profile.device_id,
         secured=profile.secured,
+        credentials=credentials,
         notifies=profile.notifies,
     )
 
@@ -109,6 +115,7 @@ class EmulatedBench:
             )
         assert settings.eui64 is not None  # load_rig saw to it, and to the install code
         assert settings.install_code is not None
+        credentials = credentials_of(self.file, name, settings.eui64) if profile.secured else ()
         poll = settings.poll_seconds or profile.poll_seconds
         config = NodeConfig(manufacturer_code=profile.manufacturer_code)
         if poll is not None:
@@ -116,7 +123,7 @@ class EmulatedBench:
         return MemberNode(
             self.air,
             # Each member has chances of its own, so that one member more on the bench changes nothing for the others.
-            Ppmid(ppmid_config(profile, settings), random.Random(f"{self.file.seed} {name}")),
+            Ppmid(ppmid_config(profile, settings, credentials), random.Random(f"{self.file.seed} {name}")),
             eui64=settings.eui64,
             kind=_KINDS[profile.kind],
             link_key=link_key_from_install_code(settings.install_code),

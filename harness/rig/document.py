@@ -85,6 +85,8 @@ def read_document(path: Path) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise RigError(f"{where}: is not YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise RigError(f"{path}: is not YAML that anybody writes: it is nested too deep") from None
     except yaml.reader.ReaderError as error:
         raise RigError(f"{path}: is not YAML: {error.reason} at character {error.position}") from None
     finally:
@@ -105,7 +107,7 @@ def _value(
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
+            key = _scalar(loader, key_node)
             mark = key_node.start_mark
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not text", mark)
@@ -124,7 +126,18 @@ def _value(
         return tuple(
             _value(loader, entry, (*location, index), lines, above) for index, entry in enumerate(node.value)
         )
-    return loader.construct_object(node)
+    return _scalar(loader, node)
+
+
+def _scalar(loader: _Loader, node: yaml.Node) -> Any:
+    try:
+        return loader.construct_object(node)
+    except (AttributeError, LookupError, ValueError):
+        # PyYAML's own makers of numbers, times and truth, of a text under a tag that it is not. The text may be a key.
+        kind = node.tag.rpartition(":")[2]
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a value that is no {kind}", node.start_mark
+        ) from None
 
 
 def key_path(location: Location) -> str:

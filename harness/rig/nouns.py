@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.emulation.host import MemberNode
@@ -9,10 +10,11 @@ from harness.emulation.ncp import EmulatedNcp
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 from harness.members.hub import AttributeRead, ReadFailed
 from harness.members.hub import Hub as HubBehaviour
-from harness.radio.coordinator import Coordinator, DeviceJoined, DeviceLeft, RadioRestarted
+from harness.radio.coordinator import Coordinator, RadioRestarted
 from harness.rig.bench import firmware_at_start
 from harness.rig.profile import PpmidProfile, Profile
 from harness.rig.schema import MemberSettings
+from harness.wire.cbke_values import KeyEstablishmentFailed
 from harness.wire.clusters import CURRENT_FILE_VERSION
 from harness.wire.image import OtaImage
 from harness.wire.mac import format_eui64
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from harness.rig.open import Rig
 
 _Event = TypeVar("_Event", ImageQueried, UpgradeEnded)
+Kind = TypeVar("Kind")
 
 # How often a device is asked over the HAN what it runs, in seconds: often enough for a reader, too seldom to matter on
 # the air.
@@ -72,6 +75,11 @@ class Device(Member):
         """Whether the hub has it on its HAN."""
         return self.short is not None
 
+    @property
+    def keyed(self) -> bool:
+        """Whether it has established a link key with the hub (CBKE) since it joined."""
+        return self.eui64 in self.rig.hub.behaviour.keyed
+
     async def power_on(self) -> None:
         """Give it power: it joins, or comes back. RigError where the rig has no switch."""
         self._switched().power_on()
@@ -102,8 +110,17 @@ class Device(Member):
                 )
             await self.rig.sleep(min(READ_INTERVAL, max(deadline - self.rig.now(), 0.001)))
 
-    async def until(self, *, joined: bool | None = None, running: int | None = None, within: float) -> None:
-        """Wait until it has joined (or left), or runs firmware version `running` by its own word over the HAN.
+    async def until(
+        self,
+        *,
+        joined: bool | None = None,
+        keyed: bool | None = None,
+        running: int | None = None,
+        within: float,
+    ) -> None:
+        """Wait until it has joined (or left), has established a link key, or runs firmware version `running`.
+
+        The version is its own word over the HAN.
 
         RemoteProtocolError, with what it did instead, when that has not come within so many seconds.
         """
@@ -114,6 +131,14 @@ class Device(Member):
                 within=within,
                 failure=lambda: (
                     f"{self.name} has {'not joined' if joined else 'not left'} after {within:g} s{self._why()}"
+                ),
+            )
+        if keyed is not None:
+            await self.rig.until(
+                lambda: self.keyed is keyed,
+                within=max(deadline - self.rig.now(), 0.0),
+                failure=lambda: (
+                    f"{self.name} has no link key of its own with the hub after {within:g} s{self._failure()}"
                 ),
             )
         last: int | None = None
@@ -152,6 +177,14 @@ class Device(Member):
         reason = self.node.last_join_failure if self.node is not None else None
         return f": {reason}" if reason and not self.joined else ""
 
+    def _failure(self) -> str:
+        failures = [
+            event
+            for event in self.rig.journal.since(0, self.rig.hub.name)
+            if isinstance(event, KeyEstablishmentFailed) and event.partner == self.eui64
+        ]
+        return f": {failures[-1].reason}" if failures else ""
+
     def _switched(self) -> MemberNode:
         if self.node is None:
             raise RigError(f"{self.name}: the rig file gives it no power switch")
@@ -183,12 +216,9 @@ class Hub(Member):
             raise LocalProtocolError(f"a join period is 1 to {LONGEST_PERMIT} seconds, not {period:g}")
         await self.carrier.permit(device.eui64, link_key_from_install_code(code), round(period))
 
-    async def end_joining(self) -> None:
-        """Close the join period."""
-        await self.carrier.close()
-
     async def offer(self, image: OtaImage, *, to: Device) -> None:
         """Let an image wait for a device, in place of one that waits for it; the device is told by an Image Notify."""
+        self._progress.pop(to.eui64, None)  # of the transfer before
         self.carrier.run(self.behaviour.offer(image, to.eui64, self.carrier.now()))
 
     async def withdraw(self, *, to: Device) -> None:
@@ -266,6 +296,30 @@ class Hub(Member):
         """Answer the device's requests for blocks WAIT_FOR_DATA for so many seconds."""
         self.behaviour.server.hold(device.eui64, self.carrier.now() + seconds)
 
+    async def send_message(self, octets: bytes, *, to: Device) -> None:
+        """Send a GBCS message into the tunnel to a device; it waits there until the tunnel is open."""
+        self.behaviour.send_message(to.eui64, octets, self.carrier.now())
+        self.carrier.run([])
+
+    async def until_reported(
+        self, kind: type[Kind], condition: Callable[[Kind], bool], *, within: float
+    ) -> Kind:
+        """Wait for the hub's next event of a kind that satisfies `condition`; RemoteProtocolError if none comes."""
+        journal, seen = self.rig.journal, len(self.rig.journal)
+        found: list[Kind] = []
+
+        def happened() -> bool:
+            events = (event for event in journal.since(seen, self.name) if isinstance(event, kind))
+            found.extend(event for event in events if condition(event))
+            return bool(found)
+
+        await self.rig.until(
+            happened,
+            within=within,
+            failure=lambda: f"{self.name} has reported no {kind.__name__} within {within:g} s",
+        )
+        return found[0]
+
     def transfer_of(self, device: Device) -> str:
         """Say how far the device's transfer has come, for a message."""
         progress = self._progress.get(device.eui64)
@@ -293,10 +347,6 @@ class Hub(Member):
         )
 
     def take(self, event: object) -> None:
-        """Follow who is on the HAN, and how far the transfers are."""
+        """Follow how far the transfers are."""
         if isinstance(event, (TransferProgressed, TransferStarted)):
             self._progress[event.client] = event
-        elif isinstance(event, DeviceJoined):
-            self.behaviour.device_joined(event.eui64, event.short)
-        elif isinstance(event, DeviceLeft):
-            self.behaviour.device_left(event.eui64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,18 +14,23 @@ from harness.clock import VirtualLoop
 from harness.emulation.air import Air
 from harness.emulation.node import Network
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
+from harness.evidence.capture import KeyFile
 from harness.evidence.journal import Journal
+from harness.members.hub import DeviceJoined, DeviceLeft
 from harness.members.hub import Hub as HubBehaviour
-from harness.radio.coordinator import Coordinator, DeviceJoined, DeviceLeft
+from harness.radio.coordinator import Coordinator
 from harness.radio.emulated import plug_in
 from harness.rig.bench import CAPTURE_NAME, EmulatedBench, hub_config
+from harness.rig.credentials import credentials_of
 from harness.rig.nouns import Device, Hub, Member
 from harness.rig.profile import HubProfile
 from harness.rig.schema import RigFile, load_rig
+from harness.wire.mac import format_eui64
 from harness.wire.ota_server import TransferProgressed
 
 JOURNAL_NAME = "journal.jsonl"
 JOIN_WITHIN = 600.0  # seconds that a device gets to join, before the rig says that it did not
+KEY_WITHIN = 600.0  # seconds that it gets to establish its link key then
 
 
 def open_rig(path: str | Path, *, evidence: Path | None = None) -> Rig:
@@ -81,14 +87,21 @@ class Rig:
             raise RigError(f"{self.file.path}: no device {name!r}; there are: {devices or 'none'}")
         return member
 
+    def of_role(self, role: str) -> Device | None:
+        """Return the first device whose profile has this role, or None: a rig names its members as it likes."""
+        devices = (member for member in self.members.values() if isinstance(member, Device))
+        return next((device for device in devices if device.profile.role == role), None)
+
     async def joined(self, name: str) -> Device:
-        """Return a device that is on the HAN, after admitting it and giving it power if it is not."""
+        """Return a device that is on the HAN, and keyed, after admitting it and giving it power if it is not."""
         device = self.device(name)
         if not device.joined:
             await self.hub.admit(device)
             if device.node is not None:
                 await device.power_on()
             await device.until(joined=True, within=JOIN_WITHIN)
+        if self.hub.profile.secured and device.profile.secured:
+            await device.until(keyed=True, within=KEY_WITHIN)
         return device
 
     @property
@@ -168,15 +181,21 @@ class Rig:
                     raise RigError(f"{self.name} is an emulated rig, which runs on a VirtualLoop only")
                 self.bench = self._plug_in(loop, stack)
             assert isinstance(hub.profile, HubProfile)  # that is what makes it the hub
-            hub.behaviour = HubBehaviour(hub_config(hub.profile))
+            hub.behaviour = self._hub_behaviour(hub.profile)
             hub.carrier = Coordinator(
                 url,
                 hub.behaviour,
                 self._network(),
                 on_event=lambda seconds, event: self.note(seconds, hub.name, event),
+                on_key=self._note_key,
             )
             stack.push_async_callback(hub.carrier.stop)
             await hub.carrier.start()
+            if hub.settings.eui64 not in (None, hub.carrier.eui64):
+                raise RigError(
+                    f"{self.file.path}: members.{hub.name}.eui64: "
+                    f"the radio at {url} is {format_eui64(hub.carrier.eui64)}"
+                )
             hub.eui64 = hub.carrier.eui64
             stack.callback(self._write_journal)
             self._stack = stack.pop_all()
@@ -204,6 +223,19 @@ class Rig:
             bench.capture(self._evidence / CAPTURE_NAME, self._evidence)
         return bench
 
+    def _hub_behaviour(self, profile: HubProfile) -> HubBehaviour:
+        name = self.hub.name
+        if not profile.secured:
+            return HubBehaviour(hub_config(profile, ()))
+        eui64 = self.hub.settings.eui64
+        if eui64 is None:
+            raise RigError(
+                f"{self.file.path}: members.{name}.eui64: is needed for the certificate of a secured hub"
+            )
+        # On a real HAN keys are not to be guessed; on an emulated one they shall be the same in every run.
+        chance = random.Random(f"{self.file.seed} {name}") if self.file.is_emulated else random.SystemRandom()
+        return HubBehaviour(hub_config(profile, credentials_of(self.file, name, eui64)), chance)
+
     def _network(self) -> Network:
         network = self.file.network
         epid = self.file.extended_pan_id
@@ -215,6 +247,13 @@ class Rig:
             extended_pan_id=epid,
             network_key=self.file.network_key,
         )
+
+    def _note_key(self, key: bytes, label: str) -> None:
+        """Write a key of a real HAN for whoever captures it with a sniffer; the bench sees to emulated ones."""
+        if self._evidence is not None and not self.file.is_emulated:
+            keys = KeyFile(self._evidence)
+            keys.add(self.file.network_key, "network key")
+            keys.add(key, label)
 
     def _write_journal(self) -> None:
         if self._evidence is not None:

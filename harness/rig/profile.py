@@ -13,7 +13,6 @@ from harness.rig.document import check, nearest, read_document, shown
 from harness.wire.ota_client_values import OtaClientConfig
 from harness.wire.ota_server import OtaServerConfig
 
-PROFILE_SCHEMA = "harness.profile/1"
 FOLDER_NAME = "device_profiles"
 
 _CLIENT = OtaClientConfig(manufacturer=0, image_type=0)

@@ -15,6 +15,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from harness.errors import RigError
+from harness.evidence.capture import KEY_FILE_NAME
+from harness.rig.bench import CAPTURE_NAME
 from harness.rig.images import read_image
 from harness.rig.nouns import Device
 from harness.rig.open import Rig
@@ -35,7 +38,8 @@ async def push_image(
     """Let the image of `path` wait for `member` at the hub until the member runs it.
 
     `within` is in seconds on the rig's clock. Raises RigError for a file that is no image or that is not for this
-    member, and for a member that the rig does not have; RemoteProtocolError where the member does not come to run it.
+    member, or that it runs already, and for a member that the rig does not have; RemoteProtocolError where the member
+    does not come to run it.
     """
     image = read_image(path)
     rig = Rig(file, evidence=evidence)
@@ -44,13 +48,21 @@ async def push_image(
     console = console or Console(stderr=True)
     async with rig:
         await rig.joined(member)
-        console.print(f"{member} is on the HAN and runs {await device.version():#010x}")
+        running = await device.version()
+        console.print(f"{member} is on the HAN and runs {running:#010x}")
+        if running == image.version:
+            # It would take nothing, and be seen to run the "new" version at once.
+            raise RigError(
+                f"{path}: is version {running:#010x}, which {member} runs already: nothing was pushed"
+            )
         await rig.hub.offer(image, to=device)
         columns = (
             TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
             TransferSpeedColumn(), TimeElapsedColumn(),
         )  # fmt: skip
-        with Progress(*columns, console=console) as progress:
+        # Speed and elapsed time are the rig's, as all times of a rig are; the speed is that of the whole transfer.
+        clock = asyncio.get_running_loop().time
+        with Progress(*columns, console=console, get_time=clock, speed_estimate_period=within) as progress:
             shown = progress.add_task(f"{path.name} -> {member}", total=image.total_size)
             watch = asyncio.get_running_loop().create_task(_watch(rig, device, progress, shown))
             try:
@@ -59,8 +71,8 @@ async def push_image(
                 watch.cancel()
             progress.update(shown, completed=image.total_size)
         console.print(f"{member} runs {image.version:#010x} after {rig.now():.1f} s on the rig's clock")
-    if evidence is not None:
-        console.print(f"capture: {evidence / 'han.pcap'}, keys: {evidence / 'zigbee_pc_keys'}")
+    if evidence is not None and file.is_emulated:  # what is on a real air, a sniffer has to capture
+        console.print(f"capture: {evidence / CAPTURE_NAME}, keys: {evidence / KEY_FILE_NAME}")
 
 
 async def _watch(rig: Rig, device: Device, progress: Progress, shown: int) -> None:

@@ -27,7 +27,6 @@ from harness.wire.ezsp import VERSIONS
 from harness.wire.mac import format_eui64, parse_eui64
 from harness.wire.security import link_key_from_install_code
 
-RIG_SCHEMA = "harness.rig/1"
 EMULATED = "emulated://"
 
 _SECRETS = frozenset({"install_code", "network_key"})
@@ -116,7 +115,9 @@ class NetworkSettings(Strict):
         default=None, description="Absent: the hub's EUI-64, as on every GB HAN."
     )
     network_key: NetworkKey | None = Field(
-        default=None, repr=False, description="32 hexadecimal digits. Absent: a test key made from the seed."
+        default=None,
+        repr=False,
+        description="32 hexadecimal digits. Absent on an emulated rig: a test key made from the seed.",
     )
 
 
@@ -156,7 +157,10 @@ class MemberSettings(Strict):
         "radio: played by the harness through an NCP."
     )
     profile: str = Field(description="Name of its device profile: device_profiles/NAME.yaml.")
-    eui64: Eui64 | None = Field(default=None, description="Needed, except where a real radio brings its own.")
+    eui64: Eui64 | None = Field(
+        default=None,
+        description="Needed, except where a real radio brings its own and its profile is not secured.",
+    )
     install_code: InstallCode | None = Field(
         default=None,
         repr=False,
@@ -272,9 +276,12 @@ def rig_json_schema() -> dict[str, Any]:
 
 def _resolve_profiles(rig: RigFile) -> Iterator[Problem]:
     folders = profile_folders(rig.path.parent)
+    read: dict[str, Profile] = {}
     for name, member in rig.members.items():
         try:
-            rig.profiles[name] = load_profile(member.profile, folders)
+            if member.profile not in read:
+                read[member.profile] = load_profile(member.profile, folders)
+            rig.profiles[name] = read[member.profile]
         except RigError as error:
             yield ("members", name, "profile"), str(error)
 
@@ -298,6 +305,9 @@ def _contradictions(rig: RigFile) -> Iterator[Problem]:
             )
         if member.parent is not None:
             yield from _parent(rig, name, member.parent)
+    real = hub.radio and not any(member.is_emulated for member in rig.members.values())
+    if real and rig.network.network_key is None:
+        yield ("network", "network_key"), "is missing: on a real radio a key made from the seed is no secret"
     yield from _duplicates(rig)
     if rig.air is not None:
         yield from _air(rig, rig.air)
@@ -320,6 +330,8 @@ def _radio(member: MemberSettings) -> Iterator[tuple[str, str]]:
 def _identity(member: MemberSettings, profile: Profile, hub: MemberSettings) -> Iterator[tuple[str, str]]:
     if member.eui64 is None and (member.by != "radio" or member.is_emulated):
         yield "eui64", MISSING
+    elif member.eui64 is None and profile.secured and member.by == "radio":
+        yield "eui64", "is missing: the certificate of a secured member names it"
     if profile.role == "hub":
         if member.install_code is not None:
             yield "install_code", "a hub forms its HAN and joins none"

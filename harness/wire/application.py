@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-# Zigbee PRO (05-3474-21) table 3.59: broadcast addresses.
+# Zigbee PRO (05-3474-21) 3.6.5: broadcast addresses; those from FIRST_BROADCAST on are no node's.
 BROADCAST_ALL = 0xFFFF
 BROADCAST_RX_ON = 0xFFFD
 BROADCAST_ROUTERS = 0xFFFC
+FIRST_BROADCAST = 0xFFF8
 
 ZDO_PROFILE = 0x0000
 SMART_ENERGY_PROFILE = 0x0109  # ZSE 07-5356-19: the profile that every GB HAN device speaks
@@ -101,3 +102,11 @@ class Behaviour(Protocol):
 
     def power_cut(self) -> None:
         """Lose everything but what the device keeps in non-volatile storage."""
+
+
+@runtime_checkable
+class TrustCenterBehaviour(Behaviour, Protocol):
+    """The behaviour of a trust centre: its carrier also says who left the network."""
+
+    def device_left(self, eui64: int, now: float) -> list[object]:
+        """A device said that it leaves, or its parent said so."""

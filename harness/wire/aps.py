@@ -12,7 +12,7 @@ from harness.wire.security import MIC_LENGTH, AuxHeader, open_sealed, parse_aux,
 
 
 class FrameType(IntEnum):
-    """APS frame types (Zigbee PRO 05-3474-21 table 2.20)."""
+    """APS frame types (Zigbee PRO 05-3474-21)."""
 
     DATA = 0
     COMMAND = 1
@@ -21,7 +21,7 @@ class FrameType(IntEnum):
 
 
 class Delivery(IntEnum):
-    """Delivery modes (Zigbee PRO table 2.21)."""
+    """Delivery modes."""
 
     UNICAST = 0
     BROADCAST = 2

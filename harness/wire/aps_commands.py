@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import LocalProtocolError, RemoteProtocolError
 
-# Zigbee PRO (05-3474-21) table 4.32.
+# Command identifiers (Zigbee PRO 05-3474-21).
 TRANSPORT_KEY = 0x05
 UPDATE_DEVICE = 0x06
 REMOVE_DEVICE = 0x07
@@ -23,18 +23,18 @@ CONFIRM_KEY = 0x10
 
 
 class KeyType(IntEnum):
-    """Key types of the key commands (Zigbee PRO table 4.10); Request-Key has its own numbers, below."""
+    """Key types of the key commands; Request-Key has its own numbers, below."""
 
     NETWORK = 1
     APP_LINK = 3
     TC_LINK = 4
 
 
-# Request-Key's key types (Zigbee PRO table 4.16).
+# Request-Key's key types.
 REQUEST_APP_LINK = 2
 REQUEST_TC_LINK = 4
 
-# Update-Device statuses (Zigbee PRO table 4.14).
+# Update-Device statuses.
 SECURED_REJOIN = 0
 UNSECURED_JOIN = 1
 DEVICE_LEFT = 2

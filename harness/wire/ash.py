@@ -31,10 +31,8 @@ from harness.wire.ash_frames import (
 )
 
 # 6: reset and error codes.
-RESET_EXTERNAL: Final = 0x01
 RESET_POWER_ON: Final = 0x02
 RESET_WATCHDOG: Final = 0x03
-RESET_ASSERT: Final = 0x06
 RESET_SOFTWARE: Final = 0x0B
 ERROR_TOO_MANY_TIMEOUTS: Final = 0x51
 
@@ -323,7 +321,7 @@ class _AshEnd:
 
 
 class AshNcp(_AshEnd):
-    """The NCP's end. Answers RST by itself; frames sent while it has FAILED are lost, as on a real stick.
+    """The NCP's end. Answers RST by itself; frames sent while it has FAILED or restarts are lost, as on a real stick.
 
     `window` frames and `octets` octets may be on their way to the host unacknowledged; `ack_delay` seconds an
     acknowledgement waits for a DATA frame to ride on; more than `timeouts` time-outs in a row fail the link
@@ -343,7 +341,8 @@ class AshNcp(_AshEnd):
 
     def send(self, frame: bytes, *, callback: bool = False) -> None:
         """Queues an EZSP frame; a `callback` waits while the host says that it is not ready (nRdy)."""
-        if self.state is not AshState.FAILED:
+        # One chunk may hold a command and an RST behind it: the answer must not go out after RSTACK.
+        if self.state is AshState.CONNECTED:
             self._enqueue(frame, callback)
 
     def reset(self, code: int = RESET_POWER_ON) -> None:

@@ -156,6 +156,14 @@ def _convert(kind: Any, value: Any) -> Any:
     return kind(value)
 
 
+def _shown(value: Any, error: Exception) -> str:
+    """A value that does not fit, and why; of anything that may hold a key only what it is."""
+    if isinstance(value, int | str):
+        return f"{value!r}: {error}"
+    size = f" of {len(value)} octets" if isinstance(value, bytes) else ""
+    return f"{type(value).__name__}{size}: {type(error).__name__}"
+
+
 @cache
 def _zero(kind: Any) -> bytes:
     """The octets of a type's zero value: the zeros that it is read from."""
@@ -169,7 +177,8 @@ class EzspCodec:
     """One EZSP version: commands in, responses and callbacks out (NCP), and the other way round (host).
 
     Parsers raise RemoteProtocolError on anything malformed, naming command and field; octets after the last
-    known parameter are ignored, as every EZSP end does. Builders raise LocalProtocolError.
+    known parameter are ignored, as every EZSP end does. Builders raise LocalProtocolError. Neither repeats what may be
+    a key: of octets a message says how many there are.
     """
 
     def __init__(self, version: int) -> None:
@@ -302,7 +311,7 @@ class EzspCodec:
                 value, _ = struct.deserialize(data)
             except ValueError as error:
                 raise RemoteProtocolError(
-                    f"{name} cannot be read from {data.hex() or 'nothing'}: {error}"
+                    f"{name} cannot be read from {len(data)} octets: {error}"
                 ) from error
             return {field.name: getattr(value, field.name) for field in fields}
         values: dict[str, Any] = {}
@@ -320,7 +329,7 @@ class EzspCodec:
                 data += rest
             except ValueError as error:
                 raise RemoteProtocolError(
-                    f"{name}.{field.name} cannot be read from {data.hex() or 'nothing'}: {error}"
+                    f"{name}.{field.name} cannot be read from {len(data)} octets: {error}"
                 ) from error
         return values
 
@@ -347,7 +356,7 @@ class EzspCodec:
             try:
                 return bytes(_convert(struct, given).serialize())
             except _ENCODE_ERRORS as error:
-                raise LocalProtocolError(f"{name} cannot be built from {given}: {error}") from error
+                raise LocalProtocolError(f"{name} cannot be built from {_shown(given, error)}") from None
         parts = []
         for field in fields:
             if field.name not in given:
@@ -359,6 +368,6 @@ class EzspCodec:
                 parts.append(_convert(field.type, given[field.name]).serialize())
             except _ENCODE_ERRORS as error:
                 raise LocalProtocolError(
-                    f"{name}.{field.name} cannot be {given[field.name]!r}: {error}"
-                ) from error
+                    f"{name}.{field.name} cannot be {_shown(given[field.name], error)}"
+                ) from None
         return b"".join(parts)

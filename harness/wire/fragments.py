@@ -192,11 +192,12 @@ class Fragmenter:
 class _Incoming:
     """What has arrived of one message."""
 
-    __slots__ = ("base", "blocks", "deadline", "done", "total")
+    __slots__ = ("base", "blocks", "deadline", "done", "first", "total")
 
     def __init__(self) -> None:
         self.total: int | None = None
         self.blocks: dict[int, bytes] = {}
+        self.first = b""  # block 0, when all has arrived
         self.base = 0
         self.deadline = 0.0
         self.done = False
@@ -207,8 +208,9 @@ class Reassembler:
 
     `window` is the number of blocks between acknowledgements that sender and receiver agree on. A message whose next
     block does not come within `timeout` seconds is abandoned; a complete one is remembered as long, so that a block
-    repeated because its acknowledgement was lost is acknowledged again and not taken for a new message. No more than
-    `capacity` messages are put together at a time.
+    repeated because its acknowledgement was lost is acknowledged again and not taken for a new message; a first block
+    that differs begins a new one, for APS counters come round. No more than `capacity` messages are put together at a
+    time.
     """
 
     def __init__(
@@ -226,6 +228,13 @@ class Reassembler:
         events = self.on_deadline(now)
         number = 0 if fragment.first else fragment.number
         incoming = self._incoming.get(key)
+        if (
+            incoming is not None
+            and incoming.done
+            and fragment.first
+            and (incoming.total, incoming.first) != (fragment.number, payload)
+        ):
+            incoming = None
         total = fragment.number if fragment.first else incoming.total if incoming else None
         if fragment.first and total == 0:
             raise RemoteProtocolError("First block of a message of 0 blocks")
@@ -263,6 +272,7 @@ class Reassembler:
         if incoming.base == total:
             incoming.done = True
             events.append(MessageReassembled(key, b"".join(incoming.blocks[block] for block in range(total))))
+            incoming.first = incoming.blocks[0]
             incoming.blocks.clear()
         return events
 

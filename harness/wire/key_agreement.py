@@ -52,6 +52,9 @@ class DerivedKeys(NamedTuple):
     mac_key: bytes
     link_key: bytes
 
+    def __repr__(self) -> str:
+        return "DerivedKeys(...)"  # neither belongs in a message, nor in a traceback's locals
+
 
 def derive_keys(secret: bytes) -> DerivedKeys:
     """Return the two keys of a secret (ANSI X9.63 5.6.3 on AES-MMO, without shared information)."""

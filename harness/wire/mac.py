@@ -33,7 +33,6 @@ class FrameType(IntEnum):
 
 
 # Capability information of an association request (IEEE 802.15.4-2006 figure 56).
-CAPABILITY_ALTERNATE_COORDINATOR = 0x01
 CAPABILITY_FULL_FUNCTION = 0x02
 CAPABILITY_MAINS_POWERED = 0x04
 CAPABILITY_RECEIVER_ON_WHEN_IDLE = 0x08
@@ -234,39 +233,6 @@ _ACKS = tuple(build_mac(MacFrame(FrameType.ACK, sequence)) for sequence in range
 _PENDING_ACKS = tuple(build_mac(MacFrame(FrameType.ACK, sequence, pending=True)) for sequence in range(256))
 
 
-def addressed_to(psdu: bytes, pan_id: int, short: int, eui64: int) -> bool:
-    """Say whether a radio with these addresses lets `psdu` through (IEEE 802.15.4-2006 7.5.6.2, third level).
-
-    Acknowledgements pass, having no address; so do frames without destination from the own PAN, and all beacons when
-    `pan_id` is 0xFFFF (while scanning). Any octets are taken; the FCS is not looked at.
-    """
-    pan: int
-    dst: int
-    if len(psdu) < 5:
-        return False
-    mode = psdu[1] & 0x0C
-    if mode == 0x08:
-        if len(psdu) < 9:
-            return False
-        pan, dst = _PAN_SHORT.unpack_from(psdu, 3)
-        if dst != short and dst != BROADCAST:
-            return False
-        return pan in (pan_id, BROADCAST)
-    if mode == 0x0C:
-        if len(psdu) < 15:
-            return False
-        pan, dst = _PAN_EXTENDED.unpack_from(psdu, 3)
-        return dst == eui64 and pan in (pan_id, BROADCAST)
-    if mode:
-        return False
-    kind = psdu[0] & 7
-    if kind == 2:
-        return True
-    if len(psdu) < 9:
-        return False
-    return psdu[3] | psdu[4] << 8 == pan_id or (kind == 0 and pan_id == BROADCAST)
-
-
 # --- Commands ---------------------------------------------------------------------------------------------------------
 
 
@@ -393,7 +359,7 @@ _NO_TX_OFFSET = b"\xff\xff\xff"
 
 @dataclass(frozen=True, slots=True)
 class Beacon:
-    """A Zigbee PRO beacon: the superframe flags and the NWK payload (Zigbee PRO table 3.69)."""
+    """A Zigbee PRO beacon: the superframe flags and the NWK payload."""
 
     extended_pan_id: int
     coordinator: bool = False

@@ -12,14 +12,14 @@ from harness.wire.security import MIC_LENGTH, AuxHeader, ccm_decrypt, open_seale
 
 
 class FrameType(IntEnum):
-    """NWK frame types (Zigbee PRO 05-3474-21 table 3.45)."""
+    """NWK frame types (Zigbee PRO 05-3474-21)."""
 
     DATA = 0
     COMMAND = 1
     INTER_PAN = 3
 
 
-# Frame control (Zigbee PRO figure 3.5). Protocol version 2 is Zigbee 2006 and later.
+# Frame control. Protocol version 2 is Zigbee 2006 and later.
 _VERSION_2 = 0x0008
 _VERSION_MASK = 0x003C
 _MULTICAST = 0x0100

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import LocalProtocolError, RemoteProtocolError
 
-# Zigbee PRO (05-3474-21) table 3.46.
+# Command identifiers (Zigbee PRO 05-3474-21 3.4).
 ROUTE_REQUEST = 0x01
 ROUTE_REPLY = 0x02
 NETWORK_STATUS = 0x03
@@ -24,12 +24,11 @@ NETWORK_UPDATE = 0x0A
 END_DEVICE_TIMEOUT_REQUEST = 0x0B
 END_DEVICE_TIMEOUT_RESPONSE = 0x0C
 
-# Requested time-out enumeration (Zigbee PRO table 3.54) in seconds.
+# The time-outs that an end device may request, in seconds, by their number.
 END_DEVICE_TIMEOUTS = (10, *(60 * 2**power for power in range(1, 15)))
 
-# Status of a network status command (Zigbee PRO table 3.51), those that the harness names.
+# Status of a network status command, those that the harness names.
 NO_ROUTE_AVAILABLE = 0x00
-TREE_LINK_FAILURE = 0x01
 NON_TREE_LINK_FAILURE = 0x02
 SOURCE_ROUTE_FAILURE = 0x0B
 MANY_TO_ONE_ROUTE_FAILURE = 0x0C

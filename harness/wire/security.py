@@ -19,7 +19,7 @@ KEY_LENGTH = 16
 MIC_LENGTH = 4
 INSTALL_CODE_LENGTHS = (6, 8, 12, 16)  # octets, without the CRC
 
-# Zigbee PRO (05-3474-21) table 4.40: nwkSecurityLevel 5 is ENC-MIC-32, the only level that Zigbee PRO networks use.
+# Zigbee PRO (05-3474-21): nwkSecurityLevel 5 is ENC-MIC-32, the only level that Zigbee PRO networks use.
 SECURITY_LEVEL = 5
 _EXTENDED_NONCE = 0x20
 
@@ -35,7 +35,7 @@ _AUTHENTICATED = tuple(bytes((control & 0xF8 | SECURITY_LEVEL,)) for control in 
 
 
 class KeyId(IntEnum):
-    """Which key secures a frame: the key identifier of the auxiliary header (Zigbee PRO table 4.42)."""
+    """Which key secures a frame: the key identifier of the auxiliary header."""
 
     LINK = 0
     NETWORK = 1
@@ -62,7 +62,7 @@ _new = tuple.__new__  # a NamedTuple without the call of its constructor: half t
 # --- CCM* -------------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def cipher(key: bytes) -> AESCCM:
     """Return the CCM* cipher of `key` with the 4-octet MIC, kept because making one costs as much as using it."""
     if len(key) != KEY_LENGTH:

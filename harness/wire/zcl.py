@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from zigpy.zcl.foundation import Status as Status  # one set of status names, here and in zigpy
@@ -325,6 +326,8 @@ class Attribute:
     write: Callable[[Value], int] | None = None
 
 
+# One for each value that any device has: a premises of eight has a hundred attributes that are the same in all of them.
+@lru_cache(maxsize=1024)
 def constant(kind: int, value: Value) -> Attribute:
     """A read-only attribute that never changes."""
     return Attribute(kind, lambda now: value)

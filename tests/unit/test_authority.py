@@ -214,6 +214,17 @@ def test_what_is_no_such_file_is_refused(tmp_path, text):
             load(path)
 
 
+def test_what_is_neither_a_ca_nor_a_device_is_said_once(tmp_path):
+    """`harness ca show` on a rig file: one sentence, with both kinds of file that it reads."""
+    path = tmp_path / "rig.yaml"
+    path.write_text("schema: harness.rig/1\nname: bench\n")
+    with pytest.raises(RigError) as mistake:
+        describe(path)
+    assert str(mistake.value) == (
+        f"{path}:1: schema: must be harness.ca/1 or harness.credentials/1, not 'harness.rig/1'"
+    )
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import re
 import time
 import tty
@@ -18,6 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from harness.cli import main
+from harness.rig.authority import make_authority, save_credentials
 from harness.wire.image import OtaImage, build_image
 from tests.unit.served import REPOSITORY, STANDING_RIG
 from tests.unit.served import harness as in_a_process
@@ -126,9 +128,9 @@ def test_a_usage_error_is_exit_code_2() -> None:
     """A forgotten or wrong option is told apart from a bench that is wrong."""
     assert harness("push", "image.ota").exit_code == 2
     assert harness("emulate", STANDING_RIG).exit_code == 2
-    assert (
-        harness("push", "--rig", STANDING_RIG, "--to", "ppmid", "--within", "0", "image.ota").exit_code == 2
-    )
+    for within in ("0", "nan", "inf"):
+        push = ("push", "--rig", STANDING_RIG, "--to", "ppmid", "--within", within, "image.ota")
+        assert harness(*push).exit_code == 2
 
 
 # --- push -----------------------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ def test_push_brings_an_image_to_the_member_and_leaves_a_capture_that_tshark_rea
         "zbee_zcl_general.ota.file.offset", where="zbee_zcl_general.ota.cmd.srv_tx.id == 0x05"
     )
     size = len(build_image(IMAGE))
-    assert {int(offset, 0) for (offset,) in blocks} == set(range(0, size, 63))
+    assert {int(offset, 0) for (offset,) in blocks} == set(range(0, size, 56))
     assert (evidence / "zigbee_pc_keys").is_file()
 
 
@@ -160,6 +162,16 @@ def test_push_brings_the_dccs_own_sample_to_the_standing_ppmid(
     assert result.exit_code == 0, result.output
     assert "ppmid runs 0xacdcacdc" in result.stderr
     check_capture(evidence / "han.pcap", evidence)
+
+
+def test_a_push_of_the_version_that_runs_already_is_no_push(image_file: Callable[..., Path]) -> None:
+    """The device would fetch nothing: another image of the same number must not be taken for running."""
+    path = image_file(version=0x0100_0000)
+    result = harness("push", "--rig", STANDING_RIG, "--to", "ppmid", path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith(
+        f"Error: {path}: is version 0x01000000, which ppmid runs already: nothing was pushed\n"
+    )
 
 
 def test_push_gives_up_after_the_time_it_was_given(image_file: Callable[..., Path]) -> None:
@@ -254,18 +266,39 @@ def test_a_member_that_takes_no_image_is_refused_with_those_that_do(
 REAL_RIG = """\
 schema: harness.rig/1
 name: bench
-network: {{channel: 11, pan_id: 0x4A11, extended_pan_id: 00-0D-6F-00-0A-90-69-E7}}
+network:
+  channel: 11
+  pan_id: 0x4A11
+  network_key: 00112233445566778899AABBCCDDEEFF
 members:
   hub:
     by: radio
     profile: hub
+    eui64: 00-0D-6F-00-0A-90-69-E7
     radio: {radio}
+    credentials: {credentials}
   ppmid:
     by: equipment
     profile: ppmid
     eui64: 00-0D-6F-00-0B-7A-11-02
     install_code: 83FED3407A939723A5C639B26916D505C3B5
 """
+
+
+@pytest.fixture
+def real_rig(tmp_path: Path) -> Callable[[object], Path]:
+    """Return a writer of rig files with the hub on a real port, and certificates from a test CA."""
+
+    def write(radio: object) -> Path:
+        credentials = make_authority(random.Random(1).randbytes).issue(
+            0x000D6F000A9069E7, random.Random(2).randbytes
+        )
+        save_credentials(credentials, tmp_path / "hub.json")
+        path = tmp_path / "rig.yaml"
+        path.write_text(REAL_RIG.format(radio=radio, credentials="hub.json"))
+        return path
+
+    return write
 
 
 @pytest.fixture
@@ -279,13 +312,11 @@ def dead_port() -> Iterator[str]:
 
 
 def test_a_radio_that_never_answers_is_one_sentence_in_bounded_time(
-    dead_port: str, image_file: Callable[..., Path], tmp_path: Path
+    dead_port: str, image_file: Callable[..., Path], real_rig: Callable[[object], Path]
 ) -> None:
     """Bellows' resets run out within seconds; the sentence names the port, and the process ends with exit code 1."""
-    rig = tmp_path / "rig.yaml"
-    rig.write_text(REAL_RIG.format(radio=dead_port))
     began = time.monotonic()
-    done = in_a_process("push", "--rig", rig, "--to", "ppmid", image_file())
+    done = in_a_process("push", "--rig", real_rig(dead_port), "--to", "ppmid", image_file())
     assert time.monotonic() - began < 45.0
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"Error: {dead_port}: no EmberZNet NCP answers there \(.+\)\n", done.stderr), (
@@ -293,17 +324,17 @@ def test_a_radio_that_never_answers_is_one_sentence_in_bounded_time(
     )
 
 
-def test_a_radio_that_is_not_there_is_one_sentence(image_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_radio_that_is_not_there_is_one_sentence(
+    image_file: Callable[..., Path], tmp_path: Path, real_rig: Callable[[object], Path]
+) -> None:
     """A stick that was pulled out: the port that the rig file names, and why it cannot be opened."""
-    rig = tmp_path / "rig.yaml"
-    rig.write_text(REAL_RIG.format(radio=tmp_path / "no-stick"))
+    rig = real_rig(tmp_path / "no-stick")
     said = refused(harness("push", "--rig", rig, "--to", "ppmid", image_file()))
     assert said.startswith(f"{tmp_path / 'no-stick'}: ")
 
 
-def test_only_an_emulated_radio_can_be_served(tmp_path: Path) -> None:
+def test_only_an_emulated_radio_can_be_served(real_rig: Callable[[object], Path]) -> None:
     """A real stick is already where other programs find it."""
-    rig = tmp_path / "rig.yaml"
-    rig.write_text(REAL_RIG.format(radio="/dev/ttyUSB0"))
+    rig = real_rig("/dev/ttyUSB0")
     said = refused(harness("emulate", rig, "--listen", "tcp:127.0.0.1:0"))
     assert said == f"{rig}: members.hub.radio: is not an emulated:// one"

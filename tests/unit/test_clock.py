@@ -92,6 +92,19 @@ async def test_the_clock_does_not_stop_at_a_cancelled_timer() -> None:
 
 
 @pytest.mark.virtual_time
+async def test_cancelled_timers_do_not_pile_up() -> None:
+    """Time-outs of a day that end after 10 ms are swept out, as asyncio does it; a timer among them still fires."""
+    loop = virtual_loop()
+    fired: list[float] = []
+    loop.call_at(15.0, lambda: fired.append(loop.time()))
+    for _ in range(2000):
+        async with asyncio.timeout(24 * 3600):
+            await asyncio.sleep(0.01)
+    assert len(loop._timers) < 210
+    assert fired == [15.0]
+
+
+@pytest.mark.virtual_time
 async def test_a_timer_in_the_past_fires_now_and_never_turns_the_clock_back() -> None:
     """As on an ordinary loop: late is at once."""
     loop = virtual_loop()

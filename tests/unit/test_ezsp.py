@@ -271,6 +271,22 @@ def test_a_value_we_got_wrong_is_our_error_and_says_which() -> None:
         codec.build_callback(1, "getTokenData", {"status": t.sl_Status.OK})
 
 
+@pytest.mark.parametrize("version", [v for v in VERSIONS if v >= 13])
+def test_an_error_message_repeats_no_key(version: int) -> None:
+    """Of a key that is cut short, or too long, the message says where it stood and how many octets there were."""
+    codec = CODECS[version]
+    key = bytes(range(0xA0, 0xB0))
+    full = codec.build_command(1, "importTransientKey", eui64=EUI64, plaintext_key=key, flags=0)
+    with pytest.raises(RemoteProtocolError) as read:
+        codec.parse_command(full[: full.index(key) + 15])
+    with pytest.raises(LocalProtocolError) as built:
+        codec.build_command(1, "importTransientKey", eui64=EUI64, plaintext_key=key + b"\0", flags=0)
+    assert "importTransientKey.plaintext_key cannot be read from 15 octets" in str(read.value)
+    assert "importTransientKey.plaintext_key cannot be bytes of 17 octets" in str(built.value)
+    for said in (str(read.value), str(built.value)):
+        assert key[:4].hex() not in said.replace(":", "")
+
+
 def test_a_frame_that_goes_the_wrong_way_is_refused() -> None:
     """Bit 7 of the frame control tells a command from a response (UG100)."""
     codec = CODECS[13]

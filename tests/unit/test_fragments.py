@@ -225,6 +225,21 @@ def test_an_unfinished_message_is_abandoned() -> None:
     assert receiver.next_deadline() is None
 
 
+def test_a_new_message_under_the_key_of_a_finished_one_is_taken() -> None:
+    """APS counters come round: another first block begins another message, the same one is answered again."""
+    receiver = Reassembler(timeout=37.0)
+    receiver.receive(KEY, Fragment(True, 2), b"a", 0.0)
+    assert MessageReassembled(KEY, b"ab") in receiver.receive(KEY, Fragment(False, 1), b"b", 0.1)
+    assert receiver.receive(KEY, Fragment(True, 2), b"a", 0.2) == [
+        BlocksToAcknowledge(KEY, Fragment(True, 0, 0xFF))
+    ]
+    receiver.receive(KEY, Fragment(True, 2), b"c", 5.0)
+    assert MessageReassembled(KEY, b"cd") in receiver.receive(KEY, Fragment(False, 1), b"d", 5.1)
+    receiver.receive(KEY, Fragment(True, 3), b"c", 9.0)
+    receiver.receive(KEY, Fragment(False, 1), b"e", 9.1)
+    assert MessageReassembled(KEY, b"cef") in receiver.receive(KEY, Fragment(False, 2), b"f", 9.2)
+
+
 def test_two_messages_do_not_mix_and_a_third_finds_no_room() -> None:
     """Keys separate messages; more than `capacity` at a time are refused, and a finished one gives its place back."""
     receiver = Reassembler(capacity=2)

@@ -159,4 +159,4 @@ def test_a_missing_file_and_two_answers_at_once_are_refused(show, tmp_path):
     result = CliRunner().invoke(gbcs, ["show", str(tmp_path / "none.hex")])
     assert (result.exit_code, "cannot be read" in result.output) == (1, True)
     result = show("00", "--json", "--rebuild")
-    assert (result.exit_code, "exclude one another" in result.output) == (1, True)
+    assert (result.exit_code, "exclude one another" in result.output) == (2, True)

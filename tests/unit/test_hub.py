@@ -7,7 +7,7 @@ import pytest
 from harness.errors import LocalProtocolError
 from harness.members.hub import UTC_2026, AttributeRead, Hub, HubConfig, ReadFailed
 from harness.wire import zcl
-from harness.wire.application import SMART_ENERGY_PROFILE, ApsMessage
+from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage
 from harness.wire.ota_messages import (
     UPGRADE_WAIT,
     ImageBlockRequest,
@@ -36,11 +36,13 @@ class Bench:
         self.events = []
 
     def say(self, frame, *, peer=PPMID_SHORT, cluster=0x0019, endpoint=1, **fields):
-        """Give the hub a message from endpoint 5; return what it sends."""
+        """Give the hub a message from endpoint 5; return what it sends, but for its own questions of the ZDO."""
         payload = frame if isinstance(frame, bytes) else build_message(frame, 0x42)
         message = ApsMessage(peer, SMART_ENERGY_PROFILE, cluster, 5, endpoint, payload, **fields)
         self.events = self.hub.receive(message, self.now)
-        return self.hub.messages_to_send()
+        sent = self.hub.messages_to_send()
+        self.asked = [each for each in sent if each.profile == ZDO_PROFILE]
+        return [each for each in sent if each.profile != ZDO_PROFILE]
 
     def ask(self, frame, **fields):
         """The same, with the hub's one answer read."""
@@ -62,7 +64,7 @@ def test_a_known_device_is_served_and_a_stranger_is_not():
         0x03,
         Status.NOT_AUTHORIZED,
     )
-    bench.hub.device_left(PPMID_EUI64)
+    bench.hub.device_left(PPMID_EUI64, 0.0)
     assert bench.ask(QUERY) == (0x01, Status.NOT_AUTHORIZED)
 
 
@@ -73,8 +75,8 @@ def test_a_device_is_followed_to_its_new_address():
     assert bench.ask(QUERY, peer=0x7777) == QueryNextImageResponse(0x98)
     assert bench.ask(QUERY) == (0x01, Status.NOT_AUTHORIZED)
     assert [(device.eui64, device.short) for device in bench.hub.devices] == [(PPMID_EUI64, 0x7777)]
-    bench.hub.device_left(PPMID_EUI64)
-    bench.hub.device_left(PPMID_EUI64)
+    bench.hub.device_left(PPMID_EUI64, 0.0)
+    bench.hub.device_left(PPMID_EUI64, 0.0)
     bench.hub.device_joined(PPMID_EUI64, PPMID_SHORT)
     assert bench.ask(QUERY) == QueryNextImageResponse(0x98)
 
@@ -83,7 +85,7 @@ def test_an_address_taken_over_belongs_to_the_later_device():
     """A device that comes with another's short address is that address; the other is not deleted with it."""
     bench = Bench()
     bench.hub.device_joined(0x99, PPMID_SHORT)
-    bench.hub.device_left(PPMID_EUI64)
+    bench.hub.device_left(PPMID_EUI64, 0.0)
     assert bench.ask(QUERY) == QueryNextImageResponse(0x98)
     assert bench.events[0].client == 0x99
 

@@ -28,7 +28,6 @@ from harness.wire.mac import (
     MacFrame,
     OrphanNotification,
     PanIdConflict,
-    addressed_to,
     build_ack,
     build_beacon_payload,
     build_command,
@@ -230,55 +229,6 @@ def test_a_value_without_a_place_is_our_mistake(change: dict[str, int]) -> None:
     frame = MacFrame(FrameType.DATA, 1, b"", SHORT, PAN, 0, SHORT, PAN, 1)
     with pytest.raises(LocalProtocolError):
         build_mac(frame._replace(**change))
-
-
-def test_the_filter_lets_through_what_the_standard_says() -> None:
-    """IEEE 802.15.4-2006 7.5.6.2: own PAN or broadcast PAN, own address or broadcast; acknowledgements; beacons."""
-    to_short = MacFrame(FrameType.DATA, 1, b"", SHORT, PAN, 0x1234, SHORT, PAN, 1)
-    to_long = MacFrame(FrameType.COMMAND, 1, b"", EXTENDED, PAN, DEVICE, EXTENDED, PAN, COORDINATOR)
-    beacon = MacFrame(FrameType.BEACON, 1, b"", src_mode=SHORT, src_pan=PAN)
-
-    def passes(frame: MacFrame, pan: int = PAN, short: int = 0x1234, eui64: int = DEVICE) -> bool:
-        return addressed_to(build_mac(frame), pan, short, eui64)
-
-    assert passes(to_short)
-    assert not passes(to_short, short=0x1235)
-    assert not passes(to_short, pan=0x1A65)
-    assert not passes(to_short, pan=BROADCAST)
-    assert passes(to_short._replace(dst_pan=BROADCAST), pan=0x1A65)
-    assert passes(to_short._replace(dst=BROADCAST), short=0x1235)
-    assert not passes(to_short._replace(dst=BROADCAST), pan=0x1A65)
-    assert passes(to_long, short=0xFFFE)
-    assert not passes(to_long, eui64=OTHER)
-    assert not passes(to_long, pan=0x1A65)
-    assert passes(beacon)
-    assert not passes(beacon, pan=0x1A65)
-    assert passes(beacon, pan=BROADCAST)
-    assert passes(beacon._replace(kind=FrameType.DATA))
-    assert not passes(beacon._replace(kind=FrameType.DATA), pan=BROADCAST)
-    assert addressed_to(build_ack(1), PAN, 0x1234, DEVICE)
-
-
-@given(st.binary(max_size=20))
-def test_the_filter_takes_any_octets(octets: bytes) -> None:
-    """addressed_to says yes or no to anything."""
-    assert addressed_to(octets, PAN, 0x1234, DEVICE) in (True, False)
-
-
-@given(mac_frames(), st.sampled_from((PAN, BROADCAST)))
-def test_the_filter_agrees_with_the_parsed_frame(frame: MacFrame, pan: int) -> None:
-    """Looking at octets and looking at fields come to the same."""
-    if frame.dst_mode == SHORT:
-        expected = frame.dst_pan in (pan, BROADCAST) and frame.dst in (0x1234, BROADCAST)
-    elif frame.dst_mode == EXTENDED:
-        expected = frame.dst_pan in (pan, BROADCAST) and frame.dst == DEVICE
-    elif frame.kind == FrameType.ACK:
-        expected = True
-    else:
-        own = frame.src_pan == pan or (frame.kind == FrameType.BEACON and pan == BROADCAST)
-        expected = bool(frame.src_mode) and own
-    if frame.dst_mode or frame.src_mode or frame.kind == FrameType.ACK:
-        assert addressed_to(build_mac(frame), pan, 0x1234, DEVICE) is expected
 
 
 @given(commands)

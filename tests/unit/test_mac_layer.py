@@ -297,6 +297,24 @@ def test_a_power_cut_in_the_middle_of_a_frame():
     assert child.listener.payloads == [b"back"]
 
 
+def test_a_power_cut_in_the_microsecond_of_the_last_octet():
+    """The cut comes first when it was asked for first: the frame is heard by nobody, and nothing is raised."""
+    air, parent, child = pair()
+    tap = Tap(air)
+    parent.send(b"first", 0xFFFF)
+    run(air, 1)
+    ((at, psdu),) = tap.of(1)
+    air, parent, child = pair()
+    air.call_at(at + airtime_us(len(psdu)), parent.power_off)
+    parent.send(b"first", 0xFFFF)
+    run(air, 1)
+    assert child.listener.payloads == []
+    parent.power_on()
+    parent.send(b"second", 0xFFFF)
+    run(air, 1)
+    assert child.listener.payloads == [b"second"]
+
+
 def test_a_receiver_that_loses_its_power_before_the_acknowledgement_sends_none():
     """It had the frame, but 192 us later it is dark: the sender repeats in vain."""
     air, parent, child = pair()

@@ -28,6 +28,20 @@ def no_failures() -> Iterator[None]:
     yield from no_refusals()
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_only_a_peer_with_the_extended_timeout_is_waited_for_so_long(extended: bool) -> None:
+    """Four attempts at a dead peer take 6.4 s; 37.12 s when the host says that it sleeps, and only then."""
+    host, device = with_device()
+    host.command("setExtendedTimeout", remoteEui64=DEVICE, extendedTimeout=extended)
+    device.node.power_off()
+    host.unicast(device.node.short, b"?")
+    host.run(7.0)
+    assert len(host.called("messageSentHandler")) == (0 if extended else 1)
+    host.run(31.0)
+    (sent,) = host.called("messageSentHandler")
+    assert sent["status"] == EMBER_STATUS[Status.DELIVERY_FAILED]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_messages_go_both_ways_in_every_version(version: int) -> None:
     """sendUnicast and messageSentHandler, incomingMessageHandler: payload, tag, address and APS counter are right."""

@@ -317,6 +317,7 @@ def test_hostile_bytes_raise_nothing(payload, secure, kind):
     mac = MacFrame(FrameType.DATA, 0, payload, SHORT, NETWORK.pan_id, 0, SHORT, NETWORK.pan_id, device.short)
     premises.hub.mac_received(mac, 255, -50.0)
     premises.run(2)
+    assert premises.hub.state == NodeState.JOINED
 
 
 def test_what_a_listener_raises_surfaces():

@@ -136,6 +136,29 @@ def test_a_device_joins_through_a_router(kind):
     assert premises.told[HUB].sent == [(2, SentStatus.DELIVERED)]
 
 
+def test_a_router_repeats_the_network_key_at_every_join():
+    """The fifth join through one router has as many attempts at its Transport-Key as the first."""
+    premises = Premises()
+    router = premises.member(BRIDGE, NodeKind.ROUTER)
+    premises.hub.permit_joining(0)
+    router.permit_joining(255)
+    premises.hub.set_link_key(PPMID, link_key(PPMID))
+    device = premises.node(PPMID, NodeKind.END_DEVICE)
+    for lost in (0, 0, 0, 0, 12):
+        ended = []
+        device.join(link_key=link_key(PPMID), channels=[CHANNEL], done=lambda *end, to=ended: to.append(end))
+        # The Transport-Key is the only long frame of the router that is not for the hub.
+        drop = premises.air.drop(
+            lost, where=lambda psdu, sender: sender == BRIDGE and len(psdu) > 60 and psdu[5:7] != b"\0\0"
+        )
+        premises.run(8)
+        assert drop.remaining == 0
+        assert ended == [(True, "")]
+        device.power_off()
+        device.power_on(resume=False)
+        device.forget_network()
+
+
 def test_a_wrong_key_through_a_router_is_forgotten_there_too():
     """The router tells the trust centre that the device left when it did not prove itself."""
     premises = Premises()

@@ -8,7 +8,7 @@ import pytest
 
 from harness.emulation.node import NodeKind, NodeState, SentStatus
 from harness.errors import LocalProtocolError
-from harness.wire.mac import parse_mac
+from harness.wire.mac import FrameType, parse_mac
 from harness.wire.nwk import parse_nwk
 from tests.unit.premises import (
     BRIDGE,
@@ -18,6 +18,7 @@ from tests.unit.premises import (
     NETWORK,
     OTHER,
     PPMID,
+    SECOND,
     Premises,
     link_key,
     message,
@@ -125,6 +126,40 @@ def test_a_child_that_its_parent_forgot_is_told_to_rejoin():
     assert METER in premises.hub.children
     assert device.state == NodeState.JOINED
     assert premises.told[METER].of("down") == [("told to leave by 0x0000",)]
+
+
+def test_a_stranger_that_hears_nothing_does_not_fill_its_parents_queue():
+    """It is told to rejoin by one frame at a time, however often it polls: there is room for what waits for others."""
+    premises = Premises()
+    device = premises.member(METER, NodeKind.SLEEPY_END_DEVICE)
+    premises.hub.remove_child(METER)
+    told = premises.air.drop(
+        10_000, where=lambda psdu, sender: sender == HUB and psdu[0] & 7 == FrameType.DATA
+    )
+    device.set_poll_interval(100_000)
+    premises.run(6)
+    assert told.remaining < 10_000 - 30
+    assert premises.hub.mac.indirect.held == 1
+    assert premises.hub.mac.counters.indirect_overflow == 0
+
+
+def test_a_sleepy_device_polls_no_faster_the_more_parents_it_asks():
+    """Three parents that answer no rejoin request, one after the other: four polls a second all the time."""
+    premises = Premises()
+    device = premises.member(METER, NodeKind.SLEEPY_END_DEVICE)
+    for eui64 in (BRIDGE, OTHER):
+        premises.member(eui64, NodeKind.ROUTER)
+    premises.run(40)
+    answer = device.short.to_bytes(2, "little")
+    premises.air.drop(10_000, where=lambda psdu, sender: sender != METER and psdu[5:7] == answer)
+    began = premises.air.now
+    device.rejoin(channels=[CHANNEL])
+    premises.frames.clear()
+    premises.run(8.5)
+    polls = [frame[0] for frame in premises.frames if parse_mac(frame[1]).kind == FrameType.COMMAND]
+    assert device.state == NodeState.JOINING
+    for second in range(1, 8):
+        assert 2 <= sum(began + second * SECOND <= at < began + (second + 1) * SECOND for at in polls) <= 4
 
 
 @pytest.mark.parametrize("kind", DEVICES)

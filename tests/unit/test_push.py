@@ -67,7 +67,7 @@ async def test_an_image_goes_through_bellows_on_this_ezsp_version_and_tshark_rea
     blocks = capture.fields(
         "zbee_zcl_general.ota.file.offset", where="zbee_zcl_general.ota.cmd.srv_tx.id == 0x05"
     )
-    assert {int(offset, 0) for (offset,) in blocks} == set(range(0, 8192, 63))
+    assert {int(offset, 0) for (offset,) in blocks} == set(range(0, 8192, 56))
     ends = capture.fields("zbee_zcl_general.ota.status", where="zbee_zcl_general.ota.cmd.srv_rx.id == 0x06")
     assert [int(status, 0) for (status,) in ends] == [0]
 

@@ -297,6 +297,7 @@ def test_links_of_the_air_are_between_members(written):
 def test_a_rig_of_equipment_has_no_emulated_air(written):
     """On a real bench the air is not set, and a device decides its own version."""
     path = written(
+        ("pan_id: 0x4A11", f"pan_id: 1, network_key: {INSTALL_CODE[:32]}"),
         ("emulated://hub", "/dev/serial/by-id/stick"),
         ("by: emulation", "by: equipment\n    firmware_version: 2"),
         more="air: {loss: 0.1}\n",
@@ -308,14 +309,19 @@ def test_a_rig_of_equipment_has_no_emulated_air(written):
 
 
 def test_a_lab_copies_the_standing_rig_for_its_bench(written):
-    """With a serial port and `by: equipment` the same file is a real rig; the stick brings its own EUI-64."""
-    path = written(
-        ("radio: emulated://hub\n    eui64: 00-0D-6F-00-0A-90-69-E7", "radio: /dev/serial/by-id/stick"),
-        ("by: emulation", "by: equipment"),
+    """With a serial port, `by: equipment` and a network key of its own the same file is a real rig."""
+    changes = [("emulated://hub", "/dev/serial/by-id/stick"), ("by: emulation", "by: equipment")]
+    assert complaint(written(*changes)) == (
+        "bench.yaml:3: network.network_key: is missing: on a real radio a key made from the seed is no secret"
     )
-    rig = load_rig(path)
+    changes.append(("pan_id: 0x4A11", f"pan_id: 1, network_key: {INSTALL_CODE[:32]}"))
+    rig = load_rig(written(*changes))
     assert not rig.is_emulated
-    assert rig.extended_pan_id is None
+    assert rig.extended_pan_id == 0x000D6F000A9069E7
+    changes.append(("    eui64: 00-0D-6F-00-0A-90-69-E7\n", ""))
+    assert complaint(written(*changes)) == (
+        "bench.yaml:5: members.hub.eui64: is missing: the certificate of a secured member names it"
+    )
 
 
 def test_the_state_file_is_beside_the_rig(written):
@@ -403,6 +409,11 @@ def test_profiles_come_with_the_harness(tmp_path):
         (b"a: \x07", "is not YAML: special characters are not allowed at character 3"),
         (b"- 1\n--- \n- 2", "is not YAML"),
         (b"just text", "must be a mapping, not 'just text'"),
+        (b"a: !!int x", ":1: is not YAML: a value that is no int"),
+        (b"a: !!bool x", ":1: is not YAML: a value that is no bool"),
+        (b"a: !!timestamp x", ":1: is not YAML: a value that is no timestamp"),
+        (b"\na: " + b"9" * 5000, ":2: is not YAML: a value that is no int"),
+        (b"a: " + b"[" * 3000, "is not YAML that anybody writes: it is nested too deep"),
     ],
 )
 def test_a_file_that_is_no_rig_is_one_sentence(tmp_path, content, said):

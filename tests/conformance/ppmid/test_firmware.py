@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from harness import Device, Hub, OtaImage, Rig, hours, minutes, seconds
 
 SUCCESS = 0x00  # ZCL8 table 2-12
+LARGEST_BLOCK = 255  # octets that an Image Block Request can ask for (ZCL8 11.13.6: an 8-bit MaximumDataSize)
 NewImage = Callable[..., OtaImage]
 
 
@@ -92,16 +94,18 @@ async def test_a_power_cut_in_mid_transfer_costs_time_and_nothing_else(
 async def test_power_may_fail_at_any_block(hub: Hub, ppmid: Device, new_image: NewImage) -> None:
     """After each block of a short image in turn the power fails: every time the PPMID completes the upgrade."""
     image = new_image(target=ppmid, size=600)
-    version, fetched = image.version, 0
-    while fetched < image.total_size:
+    version, size, cuts = image.version, image.total_size, [0]
+    while cuts[-1] < size:
         image = new_image(target=ppmid, size=600, version=version)
         await hub.offer(image, to=ppmid)
-        await hub.until_fetched(fetched + 1, by=ppmid, within=minutes(30))
-        fetched = hub.fetched(ppmid)
+        await hub.until_fetched(cuts[-1] + 1, by=ppmid, within=minutes(30))
+        cuts.append(hub.fetched(ppmid))
         await ppmid.cut_power(seconds(5))
         await ppmid.until(running=version, within=hours(2))
         version += 1
-    assert version > image.version, "the power failed after the last block, too"
+    assert cuts == sorted(set(cuts)), "each time one block later"
+    largest = max(after - before for before, after in pairwise(cuts))
+    assert largest <= LARGEST_BLOCK, "no block was passed over"
 
 
 @pytest.mark.requirement("FW-09")

@@ -1,0 +1,147 @@
+"""The APS link keys of a HAN in its NCP: given to join with, established, restored, and kept over resets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import zigpy.types
+from bellows.types import sl_Status
+
+from harness.radio.values import to_eui64
+from harness.wire.mac import format_eui64
+
+# UG100: findKeyTableEntry finds the first empty entry for an address of zeros, and answers 0xFF for none.
+_EMPTY = 0
+_NOT_FOUND = 0xFF
+# From this EZSP version on keys go through the security manager's commands (UG100).
+_SECURITY_MANAGER = 13
+
+
+class LinkKeys:
+    """Writes link keys to the key table of an NCP, one at a time, and remembers which key was before each.
+
+    `ezsp` gives bellows' EZSP object of the moment; `on_key` gets each key and a label. The methods return why the NCP
+    did not take a key, None where it did; errors of bellows' pass through, and `renew` writes the key again later.
+    """
+
+    def __init__(self, ezsp: Callable[[], Any], on_key: Callable[[bytes, str], None] | None) -> None:
+        self._ezsp = ezsp
+        self._on_key = on_key
+        self._turn = asyncio.Lock()
+        self._to_join: dict[int, bytes] = {}  # in the NCP's RAM only: lost with a reset, and after 300 s
+        self._current: dict[int, bytes] = {}
+        self._previous: dict[int, bytes] = {}
+        self._unwritten: dict[int, bytes] = {}
+
+    @property
+    def settled(self) -> bool:
+        """Whether the NCP has what it was given so far."""
+        return not self._turn.locked()
+
+    async def settle(self) -> None:
+        """Wait until it has."""
+        async with self._turn:
+            pass
+
+    async def give(self, eui64: int, key: bytes) -> str | None:
+        """Let a device join under its pre-configured `key`; one that was agreed with it before is forgotten."""
+        async with self._turn:
+            ezsp = self._ezsp()
+            address = to_eui64(eui64)
+            if self._current.get(eui64) != key:
+                # A joiner has only its pre-configured key: another in the table would be used, and end the attempt.
+                (index,) = await ezsp.findKeyTableEntry(address=address, linkKey=True)
+                if index != _NOT_FOUND:
+                    await ezsp.eraseKeyTableEntry(index=index)
+                self._forget(eui64)
+                self._to_join[eui64] = key
+            self._tell(eui64, key)
+            return _refusal(await ezsp.add_transient_link_key(address, zigpy.types.KeyData(key)))
+
+    def awaits(self, eui64: int) -> bool:
+        """Whether the key of a device is yet to be kept, once the device is in."""
+        return eui64 in self._to_join
+
+    async def keep(self, eui64: int) -> str | None:
+        """A device joined under the key that it was given: keep that for good."""
+        async with self._turn:
+            key = self._to_join.get(eui64)
+            return None if key is None else await self._write(eui64, key)
+
+    async def establish(self, partner: int, key: bytes) -> str | None:
+        """Let `key` be the one with a device from now on."""
+        async with self._turn:
+            before = self._previous.pop(partner, None)
+            previous = self._current.get(partner) or self._to_join.get(partner)
+            if previous is not None:
+                self._previous[partner] = previous
+            refusal = await self._write(partner, key)
+            if refusal is not None:
+                self._previous.pop(partner, None)
+                if before is not None:
+                    self._previous[partner] = before
+            return refusal
+
+    async def restore(self, partner: int) -> str | None:
+        """Let the key before the last one be that with a device again."""
+        async with self._turn:
+            previous = self._previous.get(partner)
+            if previous is None:
+                return "the key before it is not known here"
+            refusal = await self._write(partner, previous)
+            if refusal is None:
+                del self._previous[partner]
+            return refusal
+
+    async def renew(self) -> list[tuple[int, str]]:
+        """After a reset: give the NCP what it lost, or did not get; return whose keys it does not take, and why."""
+        refused: list[tuple[int, str]] = []
+        async with self._turn:
+            for eui64, key in tuple(self._to_join.items()):
+                await self._ezsp().add_transient_link_key(to_eui64(eui64), zigpy.types.KeyData(key))
+            for eui64, key in tuple(self._unwritten.items()):
+                refusal = await self._write(eui64, key)
+                if refusal is not None:
+                    refused.append((eui64, refusal))
+        return refused
+
+    async def _write(self, partner: int, key: bytes) -> str | None:
+        self._tell(partner, key)
+        self._unwritten[partner] = key  # until the NCP has answered
+        ezsp = self._ezsp()
+        address, data = to_eui64(partner), zigpy.types.KeyData(key)
+        if ezsp.ezsp_version < _SECURITY_MANAGER:
+            (status,) = await ezsp.addOrUpdateKeyTableEntry(address=address, linkKey=True, keyData=data)
+            refusal = _refusal(status)
+        else:
+            (index,) = await ezsp.findKeyTableEntry(address=address, linkKey=True)
+            if index == _NOT_FOUND:
+                (index,) = await ezsp.findKeyTableEntry(address=to_eui64(_EMPTY), linkKey=True)
+            if index == _NOT_FOUND:
+                refusal = "the key table is full"
+            else:
+                (status,) = await ezsp.importLinkKey(index=index, address=address, key=data)
+                refusal = _refusal(status)
+        del self._unwritten[partner]
+        if refusal is None:
+            self._to_join.pop(partner, None)
+            self._current[partner] = key
+        return refusal
+
+    def _forget(self, partner: int) -> None:
+        for keys in (self._current, self._previous, self._unwritten):
+            keys.pop(partner, None)
+
+    def _tell(self, partner: int, key: bytes) -> None:
+        if self._on_key is not None:
+            self._on_key(key, f"link key of {format_eui64(partner)}")
+
+
+def _refusal(answered: Any) -> str | None:
+    """Say in words what an NCP answered to a key, None for OK."""
+    status = sl_Status.from_ember_status(answered)
+    if status == sl_Status.OK:
+        return None
+    return "the key table is full" if status == sl_Status.FULL else repr(status)

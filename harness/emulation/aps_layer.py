@@ -40,12 +40,16 @@ _DUPLICATE_US = 40_000_000  # longer than the retries of a message to a sleepy d
 class ApsLayer:
     """Sends and takes the APS frames of one node."""
 
-    __slots__ = ("_counter", "_duplicates", "_node", "_reassembler", "_reassembly_timer", "waiting")
+    __slots__ = (
+        "_counter", "_duplicates", "_node", "_reassembler", "_reassembly_timer", "sending", "waiting",
+    )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._counter = node.air.random.randrange(256)
         self.waiting: dict[int, Outgoing] = {}  # by APS counter: unicasts without their acknowledgement yet
+        # All other messages on their way, by what will hear that one is gone.
+        self.sending: dict[object, tuple[int | None, ApsMessage]] = {}
         self._duplicates: dict[int, int] = {}  # checksum of the message, sender and counter -> when it came
         self._reassembler: Reassembler | None = None
         self._reassembly_timer: Timer | None = None
@@ -53,6 +57,7 @@ class ApsLayer:
     def stop(self, silently: bool) -> None:
         """The node is off the network: what waits has failed; `silently`: and nobody is left to hear of it."""
         waiting, self.waiting = self.waiting, {}
+        sending, self.sending = self.sending, {}
         self._duplicates.clear()
         self._reassembler = None
         self._reassembly_timer = None
@@ -60,6 +65,9 @@ class ApsLayer:
             outgoing.stop()
             if not silently:
                 self.report(outgoing.tag, outgoing.message, SentStatus.NOT_JOINED)
+        if not silently:
+            for tag, message in sending.values():
+                self.report(tag, message, SentStatus.NOT_JOINED)
 
     def next_counter(self) -> int:
         """Return an APS counter that no waiting message has."""
@@ -94,7 +102,7 @@ class ApsLayer:
             self._send_to_many(message, tag, counter)
             return counter
         if message.peer == node.short:
-            node.after(0, self._loop_back, message, tag, counter)
+            self._loop_back(message, tag, counter)
             return counter
         entry: LinkKey | None = None
         if message.secured:
@@ -118,6 +126,8 @@ class ApsLayer:
             outgoing.split(room)
         if message.acknowledged:
             self.waiting[counter] = outgoing
+        else:
+            self.sending[outgoing] = tag, message
         outgoing.start()
         if node.kind == NodeKind.SLEEPY_END_DEVICE:
             node.polling.stay_awake()
@@ -157,15 +167,23 @@ class ApsLayer:
         if tag is not None:
 
             def done(status: MacStatus) -> None:
+                if self.sending.pop(done, None) is None:
+                    return  # reported when the node stopped
                 sent = SentStatus.DELIVERED if status == MacStatus.SUCCESS else SentStatus.NOT_ACKNOWLEDGED
                 self.report(tag, message, sent)
 
+            self.sending[done] = tag, message
         node.counters.aps_tx_broadcast += 1
         node.nwk.broadcast(node.nwk.data_frame(dst, build_aps(frame), radius=message.radius), done)
 
     def _loop_back(self, message: ApsMessage, tag: int | None, counter: int) -> None:
-        self.report(tag, message, SentStatus.DELIVERED)
-        self.deliver(message, counter, 255, 0.0)
+        def arrived() -> None:
+            del self.sending[arrived]
+            self.report(tag, message, SentStatus.DELIVERED)
+            self.deliver(message, counter, 255, 0.0)
+
+        self.sending[arrived] = tag, message
+        self._node.after(0, arrived)
 
     # --- security -----------------------------------------------------------------------------------------------------
 
@@ -284,8 +302,12 @@ class ApsLayer:
             return
         if came is not None:
             del duplicates[key]
-        elif len(duplicates) >= _DUPLICATES:
-            del duplicates[next(iter(duplicates))]
+        while duplicates:
+            # What is too old goes first: of a device that hears little the table stays small.
+            oldest = next(iter(duplicates))
+            if now - duplicates[oldest] < _DUPLICATE_US and len(duplicates) < _DUPLICATES:
+                break
+            del duplicates[oldest]
         duplicates[key] = now
         if unicast:
             node.counters.aps_rx_unicast += 1

@@ -154,7 +154,10 @@ class Outgoing:
     def _finish(self, status: SentStatus) -> None:
         node = self._node
         self.stop()
-        if node.aps.waiting.get(self._counter) is self:
+        if not self.message.acknowledged:
+            if node.aps.sending.pop(self, None) is None:
+                return  # reported when the node stopped
+        elif node.aps.waiting.get(self._counter) is self:
             del node.aps.waiting[self._counter]
         if status == SentStatus.DELIVERED:
             node.counters.aps_tx_unicast_success += 1

@@ -27,13 +27,12 @@ from harness.wire.application import (
     Restart,
     TrustCenterBehaviour,
 )
+from harness.wire.aps_commands import DEVICE_LEFT
 from harness.wire.mac import format_eui64
 
 JOIN_RETRY = 20.0  # seconds
 # Before a restart what was sent gets out, above all the acknowledgement of what caused it.
 _LAST_WORDS_US = 50_000
-
-_DEVICE_LEFT = 2  # the status of an Update-Device command (Zigbee PRO 05-3474-21 4.4.9.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,11 @@ class MemberNode(NodeListener):
     as well. Link keys outlive power cuts. The behaviour of a coordinator that is a `TrustCenterBehaviour` is told who
     left. What the behaviour raises surfaces from the air.
     """
+
+    __slots__ = (
+        "_channels", "_deadline", "_join_retry_us", "_network", "_on_event", "_previous", "_restart", "_retry", "air",
+        "behaviour", "last_join_failure", "link_key", "node",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -216,7 +220,7 @@ class MemberNode(NodeListener):
 
     def device_joined(self, eui64: int, short: int, parent_short: int, status: int) -> None:
         """The node, a trust centre: a device joined or left; of the first, its own announcement tells the behaviour."""
-        if status == _DEVICE_LEFT and isinstance(self.behaviour, TrustCenterBehaviour):
+        if status == DEVICE_LEFT and isinstance(self.behaviour, TrustCenterBehaviour):
             self._follow(self.behaviour.device_left(eui64, self._now()))
 
     def message_sent(self, tag: int, message: ApsMessage, status: SentStatus) -> None:

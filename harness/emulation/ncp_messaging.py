@@ -7,7 +7,14 @@ from typing import Any
 
 from harness.emulation import ncp_config as ids
 from harness.emulation.ncp_network import CHANNELS
-from harness.emulation.ncp_state import NO_EUI64, NULL_NODE_ID, AddressEntry, MulticastEntry, NcpState, Pending
+from harness.emulation.ncp_state import (
+    NO_EUI64,
+    NULL_NODE_ID,
+    AddressEntry,
+    MulticastEntry,
+    NcpState,
+    Pending,
+)
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_system import Answer, Arguments, Handler
 from harness.wire.application import FIRST_BROADCAST, ZDO_PROFILE, ApsMessage
@@ -222,7 +229,7 @@ def set_source_route(ncp: NcpState, args: Arguments) -> Answer:
         return Status.OK
     destination, routes = int(args["destination"]), ncp.source_routes
     if destination not in routes and len(routes) >= ncp.configuration[ids.SOURCE_ROUTE_TABLE_SIZE]:
-        return Status.NO_BUFFERS  # UG100, setSourceRoute: what it answers when it cannot store the route
+        return Status.ALLOCATION_FAILED  # UG100, setSourceRoute: EMBER_NO_BUFFERS
     routes[destination] = tuple(map(int, args["relayList"]))
     return Status.OK
 

@@ -18,6 +18,7 @@ class Status(IntEnum):
     NETWORK_DOWN = 0x0016
     NOT_JOINED = 0x0017
     NO_BEACONS = 0x0018
+    ALLOCATION_FAILED = 0x0019
     FULL = 0x001C
     INVALID_PARAMETER = 0x0021
     INVALID_CONFIGURATION = 0x0023
@@ -54,6 +55,7 @@ EMBER_STATUS: dict[int, int] = {
     Status.FAIL: 0x01,
     Status.INVALID_PARAMETER: 0x02,
     Status.NOT_FOUND: 0x03,
+    Status.ALLOCATION_FAILED: 0x18,
     Status.MAC_NO_DATA: 0x31,
     Status.BAD_SCAN_DURATION: 0x33,
     Status.MAC_INCORRECT_SCAN_TYPE: 0x34,

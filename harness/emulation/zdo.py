@@ -8,7 +8,7 @@ from struct import error as StructError
 from typing import TYPE_CHECKING
 
 from harness.emulation.node_state import NodeKind
-from harness.wire.application import ZDO_PROFILE, ApsMessage, SimpleDescriptor
+from harness.wire.application import FIRST_BROADCAST, ZDO_PROFILE, ApsMessage, SimpleDescriptor
 from harness.wire.mac import CAPABILITY_RECEIVER_ON_WHEN_IDLE
 
 if TYPE_CHECKING:

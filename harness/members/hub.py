@@ -237,17 +237,19 @@ class Hub:
         self._take_frames()
 
     def read_attribute(
-        self, short: int, cluster: int, attribute: int, now: float, *, endpoint: int = 1
+        self, short: int, cluster: int, attribute: int, now: float, *, endpoint: int = 1, plain: bool = False
     ) -> int:
         """Ask a device for one attribute; the answer is `AttributeRead` or `ReadFailed` with the sequence returned.
 
         An attribute of the OTA Upgrade cluster is read from its client side. Of a device without a link key only what
-        needs none is read; any other read fails at once. LocalProtocolError when 256 reads wait.
+        needs none is read; any other read fails at once. `plain` asks without APS security, as no hub should: to see
+        whether the device minds. LocalProtocolError when 256 reads wait.
         """
-        if self._security is not None and cluster not in UNDER_NETWORK_KEY and not self._is_keyed(short):
+        needs_key = self._security is not None and cluster not in UNDER_NETWORK_KEY and not plain
+        if needs_key and not self._is_keyed(short):
             return self._reads.begin(short, cluster, attribute, now, "it has no link key yet")[0]
         sequence, frame = self._reads.begin(short, cluster, attribute, now + self.config.read_timeout)
-        self._send(short, cluster, endpoint, frame)
+        self._send(short, cluster, endpoint, frame, plain=plain)
         return sequence
 
     def send_message(self, eui64: int, octets: bytes, now: float) -> None:
@@ -412,7 +414,7 @@ class Hub:
         self._zdo_sequence = (self._zdo_sequence + 1) & 0xFF
         return self._zdo_sequence
 
-    def _send(self, short: int, cluster: int, endpoint: int, frame: bytes) -> None:
+    def _send(self, short: int, cluster: int, endpoint: int, frame: bytes, *, plain: bool = False) -> None:
         self._outgoing.append(
             ApsMessage(
                 peer=short,
@@ -422,7 +424,9 @@ class Hub:
                 destination_endpoint=endpoint,
                 payload=frame,
                 # What needs no link key has none: the device may be without one.
-                secured=self.config.secured and (self._security is None or cluster not in UNDER_NETWORK_KEY),
+                secured=self.config.secured
+                and not plain
+                and (self._security is None or cluster not in UNDER_NETWORK_KEY),
             )
         )
 

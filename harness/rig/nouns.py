@@ -225,14 +225,22 @@ class Hub(Member):
         """Take back the image that waits for a device: in mid transfer it is told ABORT."""
         self.carrier.run(self.behaviour.withdraw(to.eui64))
 
-    async def read(self, device: Device, cluster: int, attribute: int) -> Value:
-        """Read an attribute of a device over the HAN; None when it does not answer or has no such attribute."""
+    async def read(self, device: Device, cluster: int, attribute: int, *, plain: bool = False) -> Value:
+        """Read an attribute of a device over the HAN; None when it does not answer or has no such attribute.
+
+        `plain` asks without APS security, which a device that has a link key must not answer.
+        """
         if device.short is None:
             return None
         behaviour, journal = self.behaviour, self.rig.journal
         seen = len(journal)
         sequence = behaviour.read_attribute(
-            device.short, cluster, attribute, self.carrier.now(), endpoint=device.profile.endpoint
+            device.short,
+            cluster,
+            attribute,
+            self.carrier.now(),
+            endpoint=device.profile.endpoint,
+            plain=plain,
         )
         answer: list[AttributeRead | ReadFailed] = []
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from bellows.types import EmberApsFrame, EmberApsOption
 
 from harness import hours, minutes, open_rig
 from harness.members.hub import ReadFailed
@@ -17,7 +16,6 @@ from harness.members.security import UnsecuredRefused
 from harness.members.tunnels import MessageReceived
 from harness.rig.authority import make_authority, save_credentials
 from harness.rig.images import make_image
-from harness.wire.application import SMART_ENERGY_PROFILE
 from harness.wire.cbke_values import KeyEstablishmentFailed
 from harness.wire.clusters import CURRENT_FILE_VERSION
 from harness.wire.ezsp import VERSIONS
@@ -134,18 +132,7 @@ async def test_unsecured_smart_energy_traffic_is_refused_and_journalled(tmp_path
     """A Read Attributes of the OTA cluster without APS security gets no value, and is in the PPMID's journal."""
     async with open_rig(rig_file(tmp_path)) as rig:
         ppmid = await rig.joined("ppmid")
-        read = bytes.fromhex("180100") + CURRENT_FILE_VERSION.to_bytes(2, "little")
-        header = EmberApsFrame(
-            profileId=SMART_ENERGY_PROFILE,
-            clusterId=OTA_CLUSTER,
-            sourceEndpoint=1,
-            destinationEndpoint=ppmid.profile.endpoint,
-            options=EmberApsOption.APS_OPTION_RETRY,
-            groupId=0,
-            sequence=0,
-        )
-        await rig.hub.carrier.ezsp.send_unicast(nwk=ppmid.short, aps_frame=header, message_tag=1, data=read)
-        await rig.sleep(5)
+        assert await rig.hub.read(ppmid, OTA_CLUSTER, CURRENT_FILE_VERSION, plain=True) is None
         refused = [event for event in rig.journal.since(0, "ppmid") if isinstance(event, UnsecuredRefused)]
         assert [(event.cluster, event.secured) for event in refused] == [(OTA_CLUSTER, False)]
         assert await ppmid.version() == ppmid.version_at_start

@@ -6,6 +6,7 @@ import pytest
 
 from harness import Device, Hub, RemoteProtocolError, Rig, minutes, seconds
 
+OTA_CLUSTER, CURRENT_FILE_VERSION = 0x0019, 0x0002  # ZCL8 11.10
 # A published test vector with its CRC: no device's own.
 ANOTHER_INSTALL_CODE = bytes.fromhex("83FED3407A932B70")
 
@@ -18,6 +19,23 @@ async def test_a_ppmid_joins_with_its_install_code(rig: Rig, hub: Hub) -> None:
     await ppmid.power_on()
     await ppmid.until(joined=True, within=minutes(4))
     assert await ppmid.version() == ppmid.version_at_start
+
+
+@pytest.mark.requirement("JN-02")
+async def test_key_establishment_follows_the_join(rig: Rig, hub: Hub) -> None:
+    """A PPMID that has joined establishes a link key with the hub by CBKE, within minutes and unasked."""
+    ppmid = rig.device("ppmid")
+    await hub.admit(ppmid, period=minutes(4))
+    await ppmid.power_on()
+    await ppmid.until(keyed=True, within=minutes(10))
+
+
+@pytest.mark.requirement("JN-03")
+async def test_smart_energy_traffic_without_a_key_is_not_acted_on(hub: Hub, ppmid: Device) -> None:
+    """The same read of CurrentFileVersion gets its value under the link key, and none without APS security."""
+    assert await hub.read(ppmid, OTA_CLUSTER, CURRENT_FILE_VERSION) == ppmid.version_at_start
+    assert await hub.read(ppmid, OTA_CLUSTER, CURRENT_FILE_VERSION, plain=True) is None
+    assert await hub.read(ppmid, OTA_CLUSTER, CURRENT_FILE_VERSION) == ppmid.version_at_start
 
 
 @pytest.mark.requirement("JN-01")

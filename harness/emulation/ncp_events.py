@@ -83,7 +83,7 @@ class NodeEvents(NodeListener):
             self.ncp.callback("stackStatusHandler", {"status": Status.NETWORK_DOWN})
 
     def stopped(self) -> None:
-        """The node began or ended a membership."""
+        """The node stopped all work, as it does when it leaves, loses its parent or rejoins."""
         if self.ncp is not None:
             self.ncp.node_stopped()
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.emulation.ncp import NvStore
-from harness.emulation.ncp_config import KEY_TABLE_SIZE, MFG_CUSTOM_EUI_64
+from harness.emulation.ncp import NcpConfig, NvStore
+from harness.emulation.ncp_config import (
+    KEY_TABLE_SIZE,
+    MFG_CUSTOM_EUI_64,
+    VALUE_APS_FRAME_COUNTER,
+    VALUE_NWK_FRAME_COUNTER,
+)
+from harness.emulation.ncp_state import Tokens
 from harness.emulation.ncp_status import EMBER_STATUS, Status
+from harness.emulation.ncp_tokens import STACK_APS_FRAME_COUNTER
 from harness.emulation.node import NodeKind, NodeState
 from harness.errors import RigError
 from harness.wire.ash import Failed, Reset
 from harness.wire.ezsp import eui64_to_int
+from harness.wire.security import install_code_crc
 from tests.unit.sticks import (
     ALLOW_JOINS,
     ANY,
     DEVICE,
+    ENCRYPTION,
     HUB,
     LINK_KEY,
+    RETRY,
     WELL_KNOWN_KEY,
     Device,
     aps_frame,
@@ -172,6 +183,30 @@ def test_a_damaged_token_file_is_a_fault_of_the_rig_that_names_it(tmp_path: Path
         new(13, nv=NvStore(path))
 
 
+def test_a_token_file_whose_node_is_damaged_is_a_fault_of_the_rig_that_names_it(tmp_path: Path) -> None:
+    """The tokens are whole but for the node's own state: RigError with the file's name, and no key in it."""
+    path = tmp_path / "hub.json"
+    new(13, nv=NvStore(path)).start().form(key=LINK_KEY)
+    content = json.loads(path.read_text())
+    del content["tokens"]["node"]["short"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RigError, match=r"hub\.json") as failure:
+        new(13, nv=NvStore(path))
+    assert LINK_KEY.hex() not in str(failure.value)
+
+
+def test_no_repr_shows_a_key() -> None:
+    """NcpConfig's install code, and the tokens' node and manufacturing tokens, stay out of failed assertions."""
+    code = bytes.fromhex("83FED3407A93")
+    config = NcpConfig(install_code=code + install_code_crc(code).to_bytes(2, "little"))
+    host = new(13, config=config).start().form(key=LINK_KEY)
+    host.ncp.node.set_link_key(DEVICE, LINK_KEY)
+    tokens = Tokens(manufacturing={0: code}, node=host.ncp.node.save())
+    for text in (repr(config), repr(tokens)):
+        assert repr(code)[2:-1] not in text
+        assert LINK_KEY.hex() not in text
+
+
 def test_a_custom_eui64_is_burnt_once_and_in_force_after_a_reset() -> None:
     """setMfgToken: the second time the flash refuses."""
     host = new(8).start()
@@ -223,3 +258,27 @@ def test_frame_counters_are_written_before_a_network_is_formed() -> None:
     host.form()
     assert host.command("getNetworkKeyInfo")["network_key_info"].network_key_frame_counter >= 5000
     assert host.status("setValue", valueId=0x23, value=bytes(4)) == 0x38
+
+
+def test_the_aps_frame_counter_is_the_one_in_use() -> None:
+    """getValue(APS_FRAME_COUNTER) follows what is sent under a link key, as the token 0xE123 does."""
+    host, device = with_device()
+    before = host.ncp.node.link_keys[DEVICE].outgoing_counter
+    host.unicast(device.node.short, b"x", options=RETRY | ENCRYPTION)
+    host.run(1.0)
+    value = host.command("getValue", valueId=VALUE_APS_FRAME_COUNTER)["value"]
+    token = host.command("getTokenData", token=STACK_APS_FRAME_COUNTER, index=0)["value"]
+    assert int.from_bytes(value, "little") > before
+    assert bytes(value) == bytes(token)
+
+
+@pytest.mark.parametrize("number", [VALUE_NWK_FRAME_COUNTER, VALUE_APS_FRAME_COUNTER])
+def test_a_frame_counter_that_would_soon_be_spent_is_refused(number: int) -> None:
+    """0xFFFFFFFF is EZSP_ERROR_INVALID_VALUE; the highest that is taken can be read back while the node sends."""
+    host = new(13).start()
+    assert host.status("setValue", valueId=number, value=b"\xff" * 4) == 0x36
+    assert host.status("setValue", valueId=number, value=(0xFFFE_FFFF).to_bytes(4, "little")) == 0
+    host.form()
+    host.run(60.0)
+    value = int.from_bytes(host.command("getValue", valueId=number)["value"], "little")
+    assert 0xFFFE_FFFF <= value < 0xFFFF_FFFF

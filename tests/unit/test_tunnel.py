@@ -1,14 +1,12 @@
-"""The Tunneling cluster: its commands, both state machines against each other, and a sleepy GSME's mailbox."""
+"""The Tunneling cluster: both state machines against each other."""
 
 from __future__ import annotations
-
-import contextlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import LocalProtocolError, RemoteProtocolError
+from harness.errors import LocalProtocolError
 from harness.wire import zcl
 from harness.wire.tunnel import (
     DataReceived,
@@ -20,17 +18,6 @@ from harness.wire.tunnel import (
     TunnelFailed,
     TunnelOpened,
     TunnelRefused,
-)
-from harness.wire.tunnel_mailbox import (
-    LONGEST_MESSAGE,
-    Get,
-    GetResponse,
-    GsmeCommandNotRetrieved,
-    Mailbox,
-    MailboxConfig,
-    Put,
-    build_gsme_data,
-    parse_gsme_data,
 )
 from harness.wire.tunnel_messages import (
     NO_TUNNEL,
@@ -53,96 +40,7 @@ from harness.wire.tunnel_server import TunnelServer, TunnelServerConfig
 
 HUB, PPMID, HCALCS = 0x000D6F000A9069E7, 0x00DB1234567890A4, 0x00DB1234567890A5
 
-# --- commands --------------------------------------------------------------------------------------------------------
-
-u8, u16 = st.integers(0, 0xFF), st.integers(0, 0xFFFF)
-both_ways = st.one_of(
-    st.builds(TransferData, u16, st.binary(max_size=64)),
-    st.builds(TransferDataError, u16, u8),
-    st.builds(AckTransferData, u16, u16),
-    st.builds(ReadyData, u16, u16),
-)
-to_server = st.one_of(
-    st.builds(RequestTunnel, u8, u16, st.booleans(), u16),
-    st.builds(CloseTunnel, u16),
-    st.builds(GetSupportedTunnelProtocols, u8),
-)
-to_client = st.one_of(
-    st.builds(RequestTunnelResponse, u16, u8, u16),
-    st.builds(SupportedTunnelProtocols, st.booleans(), st.lists(st.tuples(u16, u8), max_size=5).map(tuple)),
-    st.builds(TunnelClosureNotification, u16),
-)
-sent = st.one_of(
-    st.tuples(both_ways, st.booleans()),
-    st.tuples(to_server, st.just(False)),
-    st.tuples(to_client, st.just(True)),
-)
-
-
-@settings(max_examples=200)
-@given(sent, u8)
-def test_a_command_reads_back_as_it_was_built(message, sequence):
-    """Every command, the two-way ones in both directions."""
-    what, from_server = message
-    frame = zcl.parse_frame(build_message(what, sequence, from_server=from_server))
-    assert (frame.sequence, bool(frame.control & zcl.FROM_SERVER)) == (sequence, from_server)
-    assert parse_message(frame) == what
-    assert type(parse_message(frame)) is type(what)
-
-
-@settings(max_examples=200)
-@given(sent, st.data())
-def test_a_command_cut_off_anywhere_is_refused(message, data):
-    """Shorter than its command asks for is a RemoteProtocolError; but for data, which has no length of its own."""
-    what, from_server = message
-    frame = zcl.parse_frame(build_message(what, 1, from_server=from_server))
-    fixed = len(frame.payload) - (len(what.data) if isinstance(what, TransferData) else 0)
-    short = frame._replace(payload=frame.payload[: data.draw(st.integers(0, fixed - 1))])
-    with pytest.raises(RemoteProtocolError):
-        parse_message(short)
-
-
-@pytest.mark.parametrize(
-    ("message", "from_server", "octets"),
-    [
-        (RequestTunnel(), False, "11 05 00 06 ffff 00 dc05"),
-        (RequestTunnelResponse(7, 0), True, "19 05 00 0700 00 dc05"),
-        (CloseTunnel(7), False, "11 05 01 0700"),
-        (TransferData(7, b"\x03\xdf"), False, "11 05 02 0700 03df"),
-        (TransferData(7, b"\x02\x00"), True, "19 05 01 0700 0200"),
-        (TransferDataError(7, 1), False, "11 05 03 0700 01"),
-        (TransferDataError(7, 2), True, "19 05 02 0700 02"),
-        (AckTransferData(7, 1500), False, "11 05 04 0700 dc05"),
-        (AckTransferData(7, 1500), True, "19 05 03 0700 dc05"),
-        (ReadyData(7, 1500), False, "11 05 05 0700 dc05"),
-        (ReadyData(7, 1500), True, "19 05 04 0700 dc05"),
-        (GetSupportedTunnelProtocols(1), False, "11 05 06 01"),
-        (SupportedTunnelProtocols(True, ((0xFFFF, 6),)), True, "19 05 05 01 01 ffff 06"),
-        (TunnelClosureNotification(7), True, "19 05 06 0700"),
-    ],
-)
-def test_a_command_has_these_octets(message, from_server, octets):
-    """ZSE D.6, and the values of GBCS 10.2.2 as defaults: manufacturer 0xFFFF, protocol 6, no flow control, 1500."""
-    assert build_message(message, 5, from_server=from_server) == bytes.fromhex(octets)
-
-
-@pytest.mark.parametrize(
-    ("message", "from_server"),
-    [
-        (RequestTunnel(), True),
-        (TunnelClosureNotification(1), False),
-        (CloseTunnel(0x10000), False),
-        (RequestTunnelResponse(1, 256), True),
-        (GetSupportedTunnelProtocols(256), False),
-    ],
-)
-def test_a_command_that_does_not_fit_is_our_own_error(message, from_server):
-    """A field too large, or a command that does not go that way."""
-    with pytest.raises(LocalProtocolError):
-        build_message(message, 1, from_server=from_server)
-
-
-# --- both ends -------------------------------------------------------------------------------------------------------
+u8 = st.integers(0, 0xFF)
 
 
 class Line:
@@ -551,106 +449,3 @@ def test_random_frames_cause_events_and_nothing_else(frames):
         line.client.receive(PPMID, frame, 1.0)
         line.server.receive(HUB, frame, 1.0)
     line.settle()
-
-
-# --- the sleepy GSME -------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=100)
-@given(
-    st.one_of(
-        st.just(Get()),
-        st.builds(GetResponse, u8, st.binary(max_size=40)),
-        st.builds(Put, st.binary(max_size=40)),
-    )
-)
-def test_a_header_reads_back_as_it_was_built(data):
-    """GET, GET-RESPONSE and PUT."""
-    assert parse_gsme_data(build_gsme_data(data)) == data
-    assert type(parse_gsme_data(build_gsme_data(data))) is type(data)
-
-
-@settings(max_examples=100)
-@given(st.binary(max_size=10))
-def test_random_headers_are_never_more_than_a_remote_error(octets):
-    """What is accepted builds back to the same octets."""
-    with contextlib.suppress(RemoteProtocolError):
-        assert build_gsme_data(parse_gsme_data(octets)) == octets
-
-
-def test_the_headers_are_these_octets():
-    """GBCS 10.2.2: 0x01; 0x02, remaining, message; 0x02 0x00 for none; 0x03, message."""
-    assert build_gsme_data(Get()) == b"\x01"
-    assert build_gsme_data(GetResponse(3, b"\xdf\x09")) == b"\x02\x03\xdf\x09"
-    assert build_gsme_data(GetResponse(0, b"")) == b"\x02\x00"
-    assert build_gsme_data(Put(b"\xdf\x09")) == b"\x03\xdf\x09"
-    for octets in (b"", b"\x01\x00", b"\x02", b"\x04"):
-        with pytest.raises(RemoteProtocolError):
-            parse_gsme_data(octets)
-    for data in (GetResponse(256, b""), GetResponse(0, bytes(1499)), Put(bytes(1500))):
-        with pytest.raises(LocalProtocolError):
-            build_gsme_data(data)
-
-
-def test_a_mailbox_gives_its_messages_in_order():
-    """Each GET one message, and how many remain; then none."""
-    mailbox = Mailbox()
-    assert not mailbox.pending
-    for message in (b"1", b"2", b"3"):
-        mailbox.post(message, 0.0)
-    assert mailbox.pending
-    assert [mailbox.fetch() for _ in range(4)] == [
-        GetResponse(2, b"1"), GetResponse(1, b"2"), GetResponse(0, b"3"), GetResponse(0, b""),
-    ]  # fmt: skip
-    assert not mailbox.pending
-
-
-def test_a_message_not_fetched_in_a_day_is_thrown_away():
-    """After 24 h: GSME Command Not Retrieved (0x819D); a later one has its own day."""
-    mailbox = Mailbox()
-    mailbox.post(b"old", 0.0)
-    mailbox.post(b"new", 3600.0)
-    assert mailbox.next_deadline() == 86_400.0
-    assert mailbox.on_deadline(86_399.0) == []
-    assert mailbox.on_deadline(86_400.0) == [GsmeCommandNotRetrieved(b"old")]
-    assert mailbox.fetch() == GetResponse(0, b"new")
-    assert mailbox.next_deadline() is None
-
-
-def test_a_mailbox_takes_what_fits():
-    """1498 octets behind the header, not empty, up to its capacity."""
-    mailbox = Mailbox(MailboxConfig(capacity=1))
-    for message in (b"", bytes(LONGEST_MESSAGE + 1)):
-        with pytest.raises(LocalProtocolError):
-            mailbox.post(message, 0.0)
-    mailbox.post(bytes(LONGEST_MESSAGE), 0.0)
-    with pytest.raises(LocalProtocolError, match="1 messages wait"):
-        mailbox.post(b"x", 0.0)
-    assert len(build_gsme_data(mailbox.fetch())) == 1500
-
-
-def test_a_gsme_fetches_what_waits_through_its_own_tunnel():
-    """The GSME is the tunnel's client, the hub its server: GET until nothing remains, then PUT of a response."""
-    gsme, hub, mailbox = TunnelClient(), TunnelServer(), Mailbox()
-    for message in (b"command 1", b"command 2"):
-        mailbox.post(message, 0.0)
-    gsme.send(HUB, build_gsme_data(Get()), 1800.0)
-    fetched, received = [], []
-    for _ in range(12):
-        for _, octets in gsme.frames_to_send():
-            for event in hub.receive(PPMID, zcl.parse_frame(octets), 1800.0):
-                if isinstance(event, DataReceived):
-                    asked = parse_gsme_data(event.data)
-                    if isinstance(asked, Get):
-                        hub.send(PPMID, build_gsme_data(mailbox.fetch()), 1800.0)
-                    else:
-                        received.append(asked)
-        for _, octets in hub.frames_to_send():
-            for event in gsme.receive(HUB, zcl.parse_frame(octets), 1800.0):
-                if isinstance(event, DataReceived):
-                    answer = parse_gsme_data(event.data)
-                    fetched.append(answer)
-                    gsme.send(HUB, build_gsme_data(Get() if answer.remaining else Put(b"response")), 1800.0)
-    assert fetched == [GetResponse(1, b"command 1"), GetResponse(0, b"command 2")]
-    assert received == [Put(b"response")]
-    assert not mailbox.pending

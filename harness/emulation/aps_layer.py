@@ -11,7 +11,7 @@ from harness.emulation.aps_outgoing import Outgoing
 from harness.emulation.mac_layer import MacStatus
 from harness.emulation.node_state import LinkKey, NodeKind, NodeState, SentStatus
 from harness.errors import RemoteProtocolError
-from harness.wire.application import BROADCAST_RX_ON, FIRST_BROADCAST, ZDO_PROFILE, ApsMessage
+from harness.wire.application import ANY_ENDPOINT, BROADCAST_RX_ON, FIRST_BROADCAST, ZDO_PROFILE, ApsMessage
 from harness.wire.aps import ApsFrame, Delivery, Fragment, build_aps, open_aps, parse_aps
 from harness.wire.fragments import MAX_BLOCKS, BlocksToAcknowledge, MessageReassembled, Reassembler
 from harness.wire.nwk import NwkFrame
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 DATA = 0
 COMMAND = 1
 ACK = 2
-ANY_ENDPOINT = 0xFF
 ANY_PROFILE = 0xFFFF
 
 # What fits the 127 octets of a PSDU beside MAC header and FCS (11), NWK header and security (26) and APS header (8).

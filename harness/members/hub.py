@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.errors import LocalProtocolError, RemoteProtocolError
+from harness.errors import LocalProtocolError
 from harness.members.discovery import DEVICE_ANNOUNCE, address_told, ieee_address_request
 from harness.members.reads import AttributeRead as AttributeRead
 from harness.members.reads import ReadFailed as ReadFailed
 from harness.members.reads import Reads
-from harness.members.security import UNDER_NETWORK_KEY, SmartEnergySecurity, refuse, soonest
+from harness.members.security import UNDER_NETWORK_KEY, SmartEnergySecurity, frame_for, refuse, soonest
 from harness.members.tunnels import HubTunnels
 from harness.wire import clusters, zcl
 from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, SimpleDescriptor
@@ -25,7 +25,6 @@ from harness.wire.tunnel import TunnelClientConfig
 from harness.wire.tunnel_messages import TUNNELING_CLUSTER
 
 ENERGY_SERVICE_INTERFACE = 0x0500  # ZSE table 5-13
-ANY_ENDPOINT = 0xFF  # Zigbee PRO 2.2.4.1.1: the broadcast endpoint
 ASK_AGAIN = 15.0  # assumed: seconds until a stranger that goes on talking is asked again who it is
 UTC_2026 = 820540800  # 1 January 2026 in UTC seconds since 2000
 
@@ -277,15 +276,9 @@ class Hub:
         if message.profile == ZDO_PROFILE and self._tunnels is not None:
             self._tunnels.discovered(message, now)
             self._take_tunnel_frames()
-        if message.profile != SMART_ENERGY_PROFILE or message.destination_endpoint not in (
-            config.endpoint,
-            ANY_ENDPOINT,
-        ):
+        frame = frame_for(config.endpoint, message)
+        if frame is None:
             return []
-        try:
-            frame = zcl.parse_frame(message.payload)
-        except RemoteProtocolError:
-            return []  # without a header there is nothing to answer to
         unicast = not message.broadcast and message.group is None
         eui64 = None if known is None else known.eui64
         if self._security is not None and not self._security.admits(eui64, message):

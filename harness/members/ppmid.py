@@ -11,6 +11,7 @@ from harness.members.discovery import Discovery
 from harness.members.security import (
     UNDER_NETWORK_KEY,
     SmartEnergySecurity,
+    frame_for,
     not_authorized,
     refuse,
     soonest,
@@ -31,7 +32,6 @@ from harness.wire.tunnel_server import TunnelServer, TunnelServerConfig
 
 IN_HOME_DISPLAY = 0x0502  # ZSE table 5-13
 PREPAYMENT_TERMINAL = 0x0506  # ZSE table 5-13
-ANY_ENDPOINT = 0xFF  # Zigbee PRO 2.2.4.1.1: the broadcast endpoint
 _SESSION_CLUSTERS = (KEY_ESTABLISHMENT_CLUSTER, clusters.KEEP_ALIVE_CLUSTER, TUNNELING_CLUSTER)
 
 
@@ -222,15 +222,9 @@ class Ppmid:
             if self._discovery.receive(message):
                 self._discovered(now)
             return []
-        if message.profile != SMART_ENERGY_PROFILE or message.destination_endpoint not in (
-            config.endpoint,
-            ANY_ENDPOINT,
-        ):
+        frame = frame_for(config.endpoint, message)
+        if frame is None:
             return []
-        try:
-            frame = zcl.parse_frame(message.payload)
-        except RemoteProtocolError:
-            return []  # without a header there is nothing to answer to
         unicast = not message.broadcast and message.group is None
         cluster = message.cluster
         if self._security is not None:

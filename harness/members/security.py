@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from harness.errors import RemoteProtocolError
 from harness.wire import zcl
-from harness.wire.application import ApsMessage, LinkKeyEstablished, LinkKeyRestored
+from harness.wire.application import (
+    ANY_ENDPOINT,
+    SMART_ENERGY_PROFILE,
+    ApsMessage,
+    LinkKeyEstablished,
+    LinkKeyRestored,
+)
 from harness.wire.cbke import KeyEstablishment
 from harness.wire.cbke_messages import KEY_ESTABLISHMENT_CLUSTER, key_establishment_attributes
 from harness.wire.cbke_values import (
@@ -128,6 +134,19 @@ class SmartEnergySecurity:
     def admits(self, eui64: int | None, message: ApsMessage) -> bool:
         """Whether a message of the Smart Energy profile counts: under an established key, or where it needs none."""
         return message.cluster in UNDER_NETWORK_KEY or (message.secured and eui64 in self.keyed)
+
+
+def frame_for(endpoint: int, message: ApsMessage) -> zcl.Frame | None:
+    """Return the ZCL frame of a Smart Energy message to this endpoint; None when it is for another, or is no frame."""
+    if message.profile != SMART_ENERGY_PROFILE or message.destination_endpoint not in (
+        endpoint,
+        ANY_ENDPOINT,
+    ):
+        return None
+    try:
+        return zcl.parse_frame(message.payload)
+    except RemoteProtocolError:
+        return None  # without a header there is nothing to answer to
 
 
 def refuse(

@@ -12,6 +12,8 @@ BROADCAST_RX_ON = 0xFFFD
 BROADCAST_ROUTERS = 0xFFFC
 FIRST_BROADCAST = 0xFFF8
 
+ANY_ENDPOINT = 0xFF  # the broadcast endpoint: a message for every endpoint of its profile
+
 ZDO_PROFILE = 0x0000
 SMART_ENERGY_PROFILE = 0x0109  # ZSE 07-5356-19: the profile that every GB HAN device speaks
 

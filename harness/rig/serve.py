@@ -19,6 +19,7 @@ from harness.rig.bench import EmulatedBench
 from harness.rig.schema import RigFile
 
 _READ_SIZE = 4096
+_HANDOVER = 0.2  # seconds that a new connection waits for the one before it to end
 _FLUSH_INTERVAL = 1.0  # seconds between two looks that a reader gets at the capture
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -132,29 +133,52 @@ def _ending() -> Iterator[asyncio.Future[None]]:
 
 
 class _TcpHost(asyncio.Protocol):
-    """One connection: it holds the line, or it is refused because another one does."""
+    """One connection: it holds the line, or it is refused because another one does.
+
+    A host that closes its port and opens it again at once may be accepted before its old connection is seen to end:
+    a new one waits a moment for the line, with what it has said so far.
+    """
 
     def __init__(self, line: _Line, connections: list[asyncio.Transport]) -> None:
         self._line = line
         self._connections = connections
         self._transport: asyncio.Transport | None = None
+        self._holds = False
+        self._said = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.append(transport)
+        if self._line.taken:
+            asyncio.get_running_loop().call_later(_HANDOVER, self._take)
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return  # it has gone
         if self._line.taken:  # one NCP, one host: a second one would take the first one's answers
             transport.abort()
             return
-        self._transport = transport
-        self._connections.append(transport)
+        self._holds = True
         self._line.hold(transport.write)
+        if self._said:
+            self._line.from_host(self._said)
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._holds:
             self._line.from_host(data)
+        else:
+            self._said += data
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:  # a host may go without a word; the next one starts with a reset
             self._connections.remove(self._transport)
+            self._transport = None
+        if self._holds:
+            self._holds = False
             self._line.release()
 
 
@@ -174,7 +198,7 @@ async def _serve_tcp(line: _Line, where: str, listen: str) -> AsyncIterator[str]
         yield f"tcp://{host}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for connection in connections:
+        for connection in tuple(connections):
             connection.abort()
         await server.wait_closed()
 

@@ -98,6 +98,18 @@ async def test_a_second_client_is_refused_and_the_first_goes_on_undisturbed() ->
         writer.close()
 
 
+async def test_a_host_that_opens_its_port_anew_before_the_old_connection_has_ended_gets_the_line() -> None:
+    """A new connection waits a moment: what it says is answered as soon as the one before it is gone."""
+    async with serving() as it:
+        reader, writer = await it.connect()
+        assert await answer_to_reset(reader, writer) == RSTACK
+        next_reader, following = await it.connect()
+        following.write(RST)
+        writer.close()
+        assert await next_reader.readexactly(len(RSTACK)) == RSTACK
+        following.close()
+
+
 async def test_the_next_host_gets_the_line_of_one_that_went_without_a_word() -> None:
     """A host that dies leaves the NCP powered and its line free; the next one starts with a reset, as on a stick."""
     async with serving() as it:

@@ -14,6 +14,7 @@ import click
 
 from harness.cli.ca import ca
 from harness.cli.gbcs import gbcs
+from harness.cli.image import image
 from harness.errors import HarnessError
 
 
@@ -112,6 +113,7 @@ def emulate(rig_file: Path, listen: str, pcap: Path | None) -> None:
 
 main.add_command(ca)
 main.add_command(gbcs)
+main.add_command(image)
 
 
 def _run(work: Coroutine[Any, Any, None], loop_factory: Any) -> None:

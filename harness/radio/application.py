@@ -93,7 +93,7 @@ class Application(ControllerApplication):
             await ezsp.write_config(self.config[CONF_EZSP_CONFIG])
             self._created_device_endpoints.clear()
             await self.register_endpoints()
-        except BaseException:
+        except BaseException:  # a time-out cancels: whatever it was, the port is not to stay open behind it
             await ezsp.disconnect()  # type: ignore[no-untyped-call]
             self._ezsp = None
             raise

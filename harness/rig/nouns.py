@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.emulation.host import MemberNode
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from harness.rig.open import Rig
 
 _Event = TypeVar("_Event", ImageQueried, UpgradeEnded)
-Kind = TypeVar("Kind")
 
 # How often a device is asked over the HAN what it runs, in seconds: often enough for a reader, too seldom to matter on
 # the air.
@@ -308,25 +306,6 @@ class Hub(Member):
         """Send a GBCS message into the tunnel to a device; it waits there until the tunnel is open."""
         self.behaviour.send_message(to.eui64, octets, self.carrier.now())
         self.carrier.run([])
-
-    async def until_reported(
-        self, kind: type[Kind], condition: Callable[[Kind], bool], *, within: float
-    ) -> Kind:
-        """Wait for the hub's next event of a kind that satisfies `condition`; RemoteProtocolError if none comes."""
-        journal, seen = self.rig.journal, len(self.rig.journal)
-        found: list[Kind] = []
-
-        def happened() -> bool:
-            events = (event for event in journal.since(seen, self.name) if isinstance(event, kind))
-            found.extend(event for event in events if condition(event))
-            return bool(found)
-
-        await self.rig.until(
-            happened,
-            within=within,
-            failure=lambda: f"{self.name} has reported no {kind.__name__} within {within:g} s",
-        )
-        return found[0]
 
     def transfer_of(self, device: Device) -> str:
         """Say how far the device's transfer has come, for a message."""

@@ -143,9 +143,8 @@ class Rig:
         """Take an event of a member: it goes to the journal, to the hub, and to whoever waits."""
         if isinstance(event, BaseException):
             self._errors.append(event)
-        if not isinstance(
-            event, TransferProgressed
-        ):  # one a block: the hub keeps the last, the journal would drown
+        # One a block: the hub keeps the last, the journal would drown.
+        if not isinstance(event, TransferProgressed):
             self.journal.add(seconds, member, event)
         if member == self.file.hub:
             self.hub.take(event)

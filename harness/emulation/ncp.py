@@ -7,7 +7,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.emulation import ncp_messaging, ncp_network, ncp_radio, ncp_security, ncp_system, ncp_tokens
+from harness.emulation import (
+    ncp_messaging,
+    ncp_network,
+    ncp_polling,
+    ncp_radio,
+    ncp_security,
+    ncp_system,
+    ncp_tokens,
+)
 from harness.emulation.air import Air
 from harness.emulation.ncp_config import DEFAULT_EZSP_VERSION, NcpConfig
 from harness.emulation.ncp_dialect import Dialect
@@ -41,6 +49,7 @@ __all__ = ["Direction", "EmulatedNcp", "NcpConfig", "NvStore", "SerialFaults", "
 _HANDLERS: dict[str, Handler] = {
     **ncp_system.COMMANDS,
     **ncp_network.COMMANDS,
+    **ncp_polling.COMMANDS,
     **ncp_radio.COMMANDS,
     **ncp_security.COMMANDS,
     **ncp_tokens.COMMANDS,
@@ -108,6 +117,15 @@ class EmulatedNcp:
     def ezsp_version(self) -> int:
         """The EZSP version that it speaks."""
         return self._dialect.version
+
+    def save(self) -> dict[str, Any]:
+        """Return the tokens as JSON can write them, keys included: network, link keys, children, counters."""
+        self._state.save_tokens()
+        return self._state.tokens.to_json()
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Restart with what `save` gave, in this run or another. LocalProtocolError for anything else."""
+        self._state.take_tokens(saved)
 
     # --- the line -----------------------------------------------------------------------------------------
 

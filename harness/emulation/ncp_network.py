@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.emulation import ncp_config as ids
-from harness.emulation.mac_layer import MacStatus
 from harness.emulation.ncp_state import (
     HAVE_NETWORK_KEY,
     HAVE_PRECONFIGURED_KEY,
@@ -17,7 +16,7 @@ from harness.emulation.ncp_state import (
 )
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_system import Answer, Arguments, Handler
-from harness.emulation.node import Child, Network, Node, NodeKind, NodeState
+from harness.emulation.node import Child, Network, NodeKind, NodeState
 from harness.wire.application import SimpleDescriptor
 from harness.wire.ezsp import eui64_to_int
 
@@ -28,10 +27,6 @@ FOREVER = 255
 _LOW_RAM_CONCENTRATOR = 0xFFF8
 _HIGH_RAM_CONCENTRATOR = 0xFFF9
 _UNKNOWN_NODE = 0xFFFE
-# EmberEventUnits: what one unit is, in seconds ("binary" milliseconds, quarter seconds and minutes).
-_UNITS = {1: 0.001, 2: 0.256, 3: 65.536}
-# What a poll's end is to the host.
-_POLL_STATUS = {MacStatus.SUCCESS: Status.OK, MacStatus.NO_DATA: Status.MAC_NO_DATA}
 _ROUTE_ACTIVE = 0x00
 _ROUTE_UNUSED = 0x03
 _TIMEOUT_UNIT_MS = 1000
@@ -55,12 +50,16 @@ def network_state(ncp: NcpState, args: Arguments) -> Answer:
 
 
 def network_init(ncp: NcpState, args: Arguments) -> Answer:
-    """Go on with the network in the tokens; NETWORK_UP follows."""
-    if ncp.node.state != NodeState.NO_NETWORK:
+    """Go on with the network in the tokens; NETWORK_UP follows, or MOVE_FAILED where an end device finds no parent."""
+    node = ncp.node
+    if node.state != NodeState.NO_NETWORK:
         return Status.INVALID_STATE
-    if ncp.node.network is None:
+    if node.network is None:
         return Status.NOT_JOINED
-    ncp.node.resume()
+    if node.kind >= NodeKind.END_DEVICE:
+        _rejoin(ncp, secured=True, channels=[node.network.channel])
+    else:
+        node.resume()
     return Status.OK
 
 
@@ -170,19 +169,19 @@ def find_and_rejoin(ncp: NcpState, args: Arguments) -> Answer:
     if node.kind == NodeKind.COORDINATOR or node.state == NodeState.JOINING:
         return Status.INVALID_STATE
     mask = int(args["channelMask"])
+    channels = channels_of(mask) if mask else [node.network.channel]
+    _rejoin(ncp, secured=bool(args["haveCurrentNetworkKey"]), channels=channels)
+    ncp.rejoining = True
+    return Status.OK
 
+
+def _rejoin(ncp: NcpState, *, secured: bool, channels: list[int]) -> None:
     def rejoined(ok: bool, reason: str) -> None:
         ncp.rejoining = False
         if not ok:
             ncp.callback("stackStatusHandler", {"status": Status.MOVE_FAILED})
 
-    node.rejoin(
-        secured=bool(args["haveCurrentNetworkKey"]),
-        channels=channels_of(mask) if mask else [node.network.channel],
-        done=rejoined,
-    )
-    ncp.rejoining = True
-    return Status.OK
+    ncp.node.rejoin(secured=secured, channels=channels, done=rejoined)
 
 
 def leave_network(ncp: NcpState, args: Arguments) -> Answer:
@@ -439,35 +438,6 @@ def source_route_table_filled(ncp: NcpState, args: Arguments) -> Answer:
     return {"sourceRouteTableFilledSize": len(ncp.node.source_routes)}
 
 
-# --- polling ------------------------------------------------------------------------------------------------
-
-
-def poll_for_data(ncp: NcpState, args: Arguments) -> Answer:
-    """UG100: poll the parent, once (interval 0 or no units) or again and again; each poll ends in a callback."""
-    if ncp.node.state != NodeState.JOINED:
-        return Status.NOT_JOINED
-    if ncp.node.kind < NodeKind.END_DEVICE:
-        return Status.INVALID_STATE
-    unit = _UNITS.get(args["units"], 0.0)
-    ncp.stop_timer("poll")
-    _poll(ncp, ncp.node, int(args["interval"]) * unit, int(args["failureLimit"]), 0)
-    return Status.OK
-
-
-def _poll(ncp: NcpState, node: Node, seconds: float, limit: int, failures: int) -> None:
-    if node.state != NodeState.JOINED:
-        return  # it lost its parent, or left, since the poll before: it is for the host to begin again
-
-    def done(status: MacStatus) -> None:
-        heard = status in _POLL_STATUS
-        ncp.callback("pollCompleteHandler", {"status": _POLL_STATUS.get(status, Status.MAC_NO_ACK_RECEIVED)})
-        failed = 0 if heard else failures + 1
-        if seconds and not (limit and failed >= limit) and node.state == NodeState.JOINED:
-            ncp.start_timer("poll", seconds, lambda: _poll(ncp, node, seconds, limit, failed))
-
-    node.poll(done)
-
-
 COMMANDS: dict[str, Handler] = {
     "networkState": network_state,
     "networkInit": network_init,
@@ -495,5 +465,4 @@ COMMANDS: dict[str, Handler] = {
     "sendManyToOneRouteRequest": send_many_to_one,
     "getSourceRouteTableTotalSize": source_route_table_size,
     "getSourceRouteTableFilledSize": source_route_table_filled,
-    "pollForData": poll_for_data,
 }

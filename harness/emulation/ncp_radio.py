@@ -52,13 +52,20 @@ def start_scan(ncp: NcpState, args: Arguments) -> Answer:
 
 
 def _one_a_network(beacons: list[FoundBeacon]) -> list[FoundBeacon]:
-    """The best beacon of each network, in the order in which the networks were first heard."""
+    """The best beacon of each network, in the order in which the networks were first heard; an open one before others.
+
+    Assumed: EmberZNet tells of a network once, and its documents do not say of which of its beacons.
+    """
     best: dict[tuple[int, int], FoundBeacon] = {}
     for found in beacons:
         key = (found.channel, found.pan_id)
-        if key not in best or found.lqi > best[key].lqi:
+        if key not in best or _rank(found) > _rank(best[key]):
             best[key] = found
     return list(best.values())
+
+
+def _rank(found: FoundBeacon) -> tuple[bool, int]:
+    return found.beacon.permit_association, found.lqi
 
 
 def _network_found(found: FoundBeacon) -> dict[str, object]:

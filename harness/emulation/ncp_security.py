@@ -297,9 +297,20 @@ def import_key(ncp: NcpState, args: Arguments) -> Answer:
         status = _write(ncp, int(context.key_index), eui64_to_int(context.eui64), key)
     elif kind == _TC_LINK_WITH_TIMEOUT:
         status = _add_transient(ncp, eui64_to_int(context.eui64), key)
+    elif kind == _TC_LINK:
+        status = _set_trust_center_key(ncp, key)
     else:
         status = Status.NOT_SUPPORTED
     return {"status": status, "context": context}
+
+
+def _set_trust_center_key(ncp: NcpState, key: bytes) -> Status:
+    """SiSDK: on a joining device, the key that it talks to the trust centre under; its counters begin anew."""
+    if ncp.node.network is None or ncp.is_trust_center():
+        return Status.NOT_SUPPORTED  # a trust centre's own is set with the network, and not needed here
+    ncp.node.set_link_key(ncp.trust_center(), key, outgoing_counter=ncp.aps_counter())
+    ncp.save_tokens()
+    return Status.OK
 
 
 def check_key_context(ncp: NcpState, args: Arguments) -> Answer:

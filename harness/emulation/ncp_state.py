@@ -253,7 +253,10 @@ class NcpState:
         # Addresses change only when a host restores another stick's; the radio of the old one stays, without power.
         eui64 = self.eui64
         if eui64 not in self._nodes:
-            config = NodeConfig(fragment=False, deliver_all=True, auto_rejoin=False, max_pending=_NO_LIMIT)
+            # Without a time awake: it is for the host to say when to poll, and how fast.
+            config = NodeConfig(
+                fragment=False, deliver_all=True, auto_rejoin=False, max_pending=_NO_LIMIT, awake_us=0
+            )
             node = Node(self.air, eui64, NodeKind.COORDINATOR, self._listener, config=config)
             self._nodes[eui64] = (node, node.save())
         node, blank = self._nodes[eui64]
@@ -432,6 +435,14 @@ class NcpState:
             self.tokens = Tokens.from_json(saved)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._not_tokens(self.store, error) from error
+
+    def take_tokens(self, saved: Mapping[str, Any]) -> None:
+        """Restart with the tokens of another run. LocalProtocolError, which shows no key, for what is none."""
+        try:
+            self.tokens = Tokens.from_json(saved)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LocalProtocolError(f"not the tokens of an NCP: {type(error).__name__}") from None
+        self._boot()
 
     @staticmethod
     def _not_tokens(store: NvStore, error: Exception) -> RigError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any
 
 import zigpy.config
@@ -15,64 +15,39 @@ from bellows.types import EzspDecisionBitmask, EzspPolicyId
 
 from harness.emulation.node import Network
 from harness.errors import LocalProtocolError, RigError
-from harness.radio.application import NOT_SENT, Application
+from harness.radio.application import Application
 from harness.radio.link_keys import LinkKeys
+from harness.radio.runner import RESTART_ATTEMPTS, START_TIMEOUT, RadioLost, Runner
+from harness.radio.runner import DeliveryFailed as DeliveryFailed
+from harness.radio.runner import LinkKeyNotStored as LinkKeyNotStored
+from harness.radio.runner import RadioRestarted as RadioRestarted
+from harness.radio.sending import NOT_SENT, reason_of
 from harness.radio.values import (
     from_eui64,
     identity,
     to_coordinator_info,
+    to_eui64,
     to_network_info,
-    to_packet,
 )
 from harness.wire.application import (
     BROADCAST_ROUTERS,
     FIRST_BROADCAST,
     ZDO_PROFILE,
     ApsMessage,
-    LinkKeyEstablished,
-    LinkKeyRestored,
+    JoinEnded,
+    JoinPermitted,
+    LinkKeyForgotten,
     SimpleDescriptor,
     TrustCenterBehaviour,
 )
 from harness.wire.mac import format_eui64
 
-# How long one attempt to open a port and start its NCP may take, in seconds: bellows alone spends 3 resets of 2.5 s
-# on a port where nothing answers.
-START_TIMEOUT = 30.0
-RESTART_ATTEMPTS = 5
-
 # Zigbee PRO (05-3474-21) 2.4.3.1.11: a joiner tells of itself, behind the sequence number.
 DEVICE_ANNCE = 0x0013
+MGMT_LEAVE_REQ = 0x0034  # 2.4.3.3.5
 MGMT_PERMIT_JOINING_REQ = 0x0036  # 2.4.3.3.7
+LONGEST_PERMIT = 254  # seconds that one such request can give (2.4.3.3.7: 255 is for ever)
 _ANNOUNCED = struct.Struct("<xHQ")
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryFailed:
-    """A message of the behaviour did not reach its destination, for `reason`."""
-
-    message: ApsMessage
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LinkKeyNotStored:
-    """The NCP does not have the link key that it should have with `partner`, for `reason`: it uses the one before."""
-
-    partner: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RadioLost:
-    """The NCP stopped answering or reset by itself, for `reason`; the carrier starts it again."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RadioRestarted:
-    """The NCP runs the HAN again."""
 
 
 class Coordinator:
@@ -83,7 +58,7 @@ class Coordinator:
     reports or that happens to the carrier; seconds count from `start`. `on_key` gets each link key that the NCP is
     given, and a label: what a capture's reader needs.
 
-    Link keys: one given to `permit` is kept in the NCP's key table once its device has announced itself, so that it
+    Link keys: one of a `JoinPermitted` is kept in the NCP's key table once its device has announced itself, so that it
     serves after an NCP reset and the 300 s of a transient key; a `LinkKeyEstablished` of the behaviour takes its place
     there. What an NCP drops because it is under another key, EZSP does not tell: there is no event of it.
     """
@@ -102,13 +77,14 @@ class Coordinator:
         self._baudrate = baudrate
         self._behaviour = behaviour
         self._network = network
-        self._on_event = on_event
         self._application: Application | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._origin = 0.0
         self._restarting = False
         self._keys = LinkKeys(lambda: self.ezsp, on_key)
+        self._on_event = on_event
+        self._runner = Runner(behaviour, self._keys, self._send, self._take_event)
+        self._joiners: dict[int, float] = {}  # who may join, and until when
+        self._gate = asyncio.Lock()  # held by whoever changes who may join
+        self._renewal: asyncio.TimerHandle | None = None
         self.eui64 = 0
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -118,23 +94,23 @@ class Coordinator:
 
         Raises RigError where the port cannot be opened, or nothing on it answers as an NCP.
         """
-        self._origin = asyncio.get_running_loop().time()
+        self._runner.begin()
         await self._open()
-        self._events(self._behaviour.network_up(0, self.now()))
+        self._runner.wake()
+        self._runner.run(self._behaviour.network_up(0, self.now()))
 
     async def stop(self) -> None:
         """Close the radio. The NCP keeps its network."""
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in list(self._tasks):
-            task.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._runner.stop()
         if self._application is not None:
             application, self._application = self._application, None
             await application.shutdown()
 
     def now(self) -> float:
         """Seconds since `start`: the behaviour's clock."""
-        return asyncio.get_running_loop().time() - self._origin
+        return self._runner.now()
 
     async def _open(self) -> None:
         application = Application(self, self._config())
@@ -146,7 +122,7 @@ class Coordinator:
         except (OSError, *NOT_SENT) as error:
             self._application = None
             await application.shutdown()
-            raise RigError(f"{self._url}: no EmberZNet NCP answers there ({_reason(error)})") from error
+            raise RigError(f"{self._url}: no EmberZNet NCP answers there ({reason_of(error)})") from error
 
     async def _start_network(self, application: Application) -> None:
         try:
@@ -178,19 +154,66 @@ class Coordinator:
 
     # --- joining ------------------------------------------------------------------------------------------------
 
-    async def permit(self, eui64: int, link_key: bytes, seconds: int) -> None:
-        """Let the device `eui64` join within `seconds` (1 to 254), under its pre-configured `link_key`.
+    def _take_event(self, seconds: float, event: object) -> None:
+        """Hand an event on, and obey what the hub asks of who may join."""
+        self._on_event(seconds, event)
+        if isinstance(event, JoinPermitted):
+            self._joiners[event.eui64] = self.now() + event.seconds
+            self.task(self._let_join(event.eui64, event.key))
+        elif isinstance(event, JoinEnded):
+            if self._joiners.pop(event.eui64, None) is not None:
+                self.task(self._open_or_close())
+        elif isinstance(event, LinkKeyForgotten):
+            self._joiners.pop(event.partner, None)
+            self.task(self._remove(event.partner))
 
-        A key that was agreed with the device before is forgotten. Devices without a link key of their own are refused.
-        LocalProtocolError when the NCP does not take the key.
+    async def settled(self) -> None:
+        """Wait until the NCP has done what it was asked of who may join."""
+        # A task that was made before this one holds the gate, or waits for it, by then.
+        await asyncio.sleep(0)
+        async with self._gate:
+            pass
+
+    async def _let_join(self, eui64: int, link_key: bytes) -> None:
+        """Let a device join under its pre-configured key: one agreed with it before is forgotten.
+
+        Devices without a link key of their own are refused.
         """
-        refusal = await self._keys.give(eui64, link_key)
-        if refusal is not None:
-            raise LocalProtocolError(
-                f"the NCP does not take the link key of {format_eui64(eui64)}: {refusal}"
-            )
-        decision = EzspDecisionBitmask.ALLOW_JOINS | EzspDecisionBitmask.JOINS_USE_INSTALL_CODE_KEY
-        await self.ezsp.setPolicy(policyId=EzspPolicyId.TRUST_CENTER_POLICY, decisionId=decision)
+        async with self._gate:
+            refusal = await self._keys.give(eui64, link_key)
+            if refusal is not None:
+                raise LocalProtocolError(
+                    f"the NCP does not take the link key of {format_eui64(eui64)}: {refusal}"
+                )
+            decision = EzspDecisionBitmask.ALLOW_JOINS | EzspDecisionBitmask.JOINS_USE_INSTALL_CODE_KEY
+            await self.ezsp.setPolicy(policyId=EzspPolicyId.TRUST_CENTER_POLICY, decisionId=decision)
+            await self._permit()
+
+    async def _open_or_close(self) -> None:
+        async with self._gate:
+            await self._permit()
+
+    async def _remove(self, eui64: int) -> None:
+        """Have a device leave, and drop the key with it."""
+        async with self._gate:
+            # Its last element is the node id in every EZSP version; the status before it is only in the newer ones.
+            short = int((await self.ezsp.lookupNodeIdByEui64(eui64=to_eui64(eui64)))[-1])
+            if short < FIRST_BROADCAST:
+                request = bytes((0,)) + eui64.to_bytes(8, "little") + bytes((0,))
+                await self._send(ApsMessage(short, ZDO_PROFILE, MGMT_LEAVE_REQ, 0, 0, request))
+            await self._keys.forget(eui64)
+            await self._permit()
+
+    async def _permit(self) -> None:
+        """Keep the HAN open as long as somebody may join, as often as that takes."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+        left = max(self._joiners.values(), default=0.0) - self.now()
+        seconds = min(max(ceil(left), 0), LONGEST_PERMIT)
+        if seconds == LONGEST_PERMIT:
+            loop = asyncio.get_running_loop()
+            self._renewal = loop.call_later(LONGEST_PERMIT - 1, lambda: self.task(self._open_or_close()))
         await self._running().permit_ncp(seconds)  # type: ignore[no-untyped-call]
         # The routers, too; zigpy's own `permit` would open the HAN for Green Power devices as well.
         request = bytes((0, seconds, 0))
@@ -214,7 +237,7 @@ class Coordinator:
 
     def run(self, events: list[object]) -> None:
         """Carry on after the behaviour was called from outside: report `events`, send what it has to send."""
-        self._events(events)
+        self._runner.run(events)
 
     def message(self, message: ApsMessage) -> None:
         """Hand one message off the HAN to the behaviour."""
@@ -226,31 +249,19 @@ class Coordinator:
             # Only now has it proved to know its link key: what the NCP reports of a joiner comes before that.
             _, eui64 = _ANNOUNCED.unpack_from(message.payload)
             if self._keys.awaits(eui64):
-                self._store(eui64, partial(self._keys.keep, eui64))
-        self._events(self._behaviour.receive(message, self.now()))
+                self._runner.store(eui64, partial(self._keys.keep, eui64))
+        self._runner.receive(message)
 
     def left(self, eui64: int) -> None:
         """A device left."""
-        self._events(self._behaviour.device_left(eui64, self.now()))
-
-    def _store(self, partner: int, work: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
-        """Change a link key in the NCP; what is secured and sent after this call waits for it."""
-        self.task(self._stored(partner, work))
-
-    async def _stored(self, partner: int, work: Callable[[], Coroutine[Any, Any, str | None]]) -> None:
-        try:
-            refusal = await work()
-        except NOT_SENT as error:
-            refusal = _reason(error)
-        if refusal is not None:
-            self._on_event(self.now(), LinkKeyNotStored(partner, refusal))
+        self._runner.tell(self._behaviour.device_left, eui64)
 
     def lost(self, reason: str) -> None:
         """The NCP is gone: start it again, with the behaviour as it is."""
         if self._application is None or self._restarting:
             return
         self._restarting = True
-        self._on_event(self.now(), RadioLost(reason))
+        self._runner.report(RadioLost(reason))
         self.task(self._restart())
 
     async def _restart(self) -> None:
@@ -267,56 +278,26 @@ class Coordinator:
                         raise
         finally:
             self._restarting = False
-        self._events([LinkKeyNotStored(partner, reason) for partner, reason in refused] + [RadioRestarted()])
-
-    def _events(self, events: list[object]) -> None:
-        self._report(events)
-        for message in self._behaviour.messages_to_send():
-            self.task(self._send(message))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._behaviour.next_deadline()
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(self._origin + deadline, self._due)
-
-    def _report(self, events: list[object]) -> None:
-        now = self.now()
-        for event in events:
-            self._on_event(now, event)
-            if isinstance(event, LinkKeyEstablished):
-                self._store(event.partner, partial(self._keys.establish, event.partner, event.key))
-            elif isinstance(event, LinkKeyRestored):
-                self._store(event.partner, partial(self._keys.restore, event.partner))
-
-    def _due(self) -> None:
-        self._timer = None
-        self._events(self._behaviour.on_deadline(self.now()))
+        self._runner.run(
+            [LinkKeyNotStored(partner, reason) for partner, reason in refused] + [RadioRestarted()]
+        )
 
     async def _send(self, message: ApsMessage) -> None:
         application = self._application
         if application is None:
             return
         try:
-            if message.secured and not self._keys.settled:
-                await self._keys.settle()
+            await self._runner.settle(message)
             if message.peer >= FIRST_BROADCAST:
-                await application.send_packet(to_packet(message, application.get_sequence()))
+                await application.sender.broadcast(message)
             else:
-                await application.send_unicast(message)
+                await application.sender.unicast(message)
         except NOT_SENT as error:
-            self._on_event(self.now(), DeliveryFailed(message, _reason(error)))
+            self._runner.report(DeliveryFailed(message, reason_of(error)))
 
     def task(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside everything else; what it raises is reported as an event."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_event(self.now(), error)
+        self._runner.task(work)
 
     def _running(self) -> Application:
         if self._application is None:
@@ -327,8 +308,3 @@ class Coordinator:
     def descriptors(self) -> tuple[SimpleDescriptor, ...]:
         """The endpoints of the behaviour."""
         return tuple(self._behaviour.descriptors)
-
-
-def _reason(error: Exception) -> str:
-    """Say why, for a reader: a time-out has no words of its own."""
-    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

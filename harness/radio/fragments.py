@@ -61,9 +61,9 @@ class ReassemblingEzsp(EZSP):
     def __init__(
         self,
         config: dict[str, Any],
-        application: ControllerApplication,
+        application: ControllerApplication | None,
         on_message: Callable[[ApsMessage], None],
-        run: Callable[[Coroutine[Any, Any, None]], None],
+        run: Callable[[Coroutine[Any, Any, None]], object],
         clock: Callable[[], float],
     ) -> None:
         super().__init__(config, application)
@@ -83,6 +83,12 @@ class ReassemblingEzsp(EZSP):
             self._block_received(data[_HEADER:])
         else:
             super().frame_received(data)
+
+    def whole_message(self, fields: list[Any]) -> None:
+        """Take the fields of an incomingMessageHandler callback that brought a message in one piece."""
+        message = to_message(fields, self.ezsp_version)
+        if message is not None:
+            self._on_message(message)
 
     def _block_received(self, parameters: bytes) -> None:
         protocol: Any = self._protocol  # bellows leaves it without a type

@@ -7,9 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import zigpy.types
-from bellows.types import sl_Status
+from bellows.types import (
+    SecurityManagerContextFlags,
+    SecurityManagerContextV13,
+    SecurityManagerDerivedKeyTypeV13,
+    SecurityManagerKeyType,
+    sl_Status,
+)
 
-from harness.radio.values import to_eui64
+from harness.radio.values import from_eui64, to_eui64
 from harness.wire.mac import format_eui64
 
 # UG100: findKeyTableEntry finds the first empty entry for an address of zeros, and answers 0xFF for none.
@@ -24,11 +30,21 @@ class LinkKeys:
 
     `ezsp` gives bellows' EZSP object of the moment; `on_key` gets each key and a label. The methods return why the NCP
     did not take a key, None where it did; errors of bellows' pass through, and `renew` writes the key again later.
+
+    `of_device`: the NCP is a device's, whose key with its trust centre has a place beside the key table.
     """
 
-    def __init__(self, ezsp: Callable[[], Any], on_key: Callable[[bytes, str], None] | None) -> None:
+    def __init__(
+        self,
+        ezsp: Callable[[], Any],
+        on_key: Callable[[bytes, str], None] | None,
+        *,
+        of_device: bool = False,
+    ) -> None:
         self._ezsp = ezsp
         self._on_key = on_key
+        self._of_device = of_device
+        self._pre_configured: bytes | None = None  # what the NCP of a device has joined under
         self._turn = asyncio.Lock()
         self._to_join: dict[int, bytes] = {}  # in the NCP's RAM only: lost with a reset, and after 300 s
         self._current: dict[int, bytes] = {}
@@ -52,13 +68,23 @@ class LinkKeys:
             address = to_eui64(eui64)
             if self._current.get(eui64) != key:
                 # A joiner has only its pre-configured key: another in the table would be used, and end the attempt.
-                (index,) = await ezsp.findKeyTableEntry(address=address, linkKey=True)
-                if index != _NOT_FOUND:
-                    await ezsp.eraseKeyTableEntry(index=index)
-                self._forget(eui64)
+                await self._erase(ezsp, eui64)
                 self._to_join[eui64] = key
             self._tell(eui64, key)
             return _refusal(await ezsp.add_transient_link_key(address, zigpy.types.KeyData(key)))
+
+    async def forget(self, eui64: int) -> None:
+        """A device is no member any more: drop every key with it."""
+        async with self._turn:
+            self._to_join.pop(eui64, None)
+            await self._erase(self._ezsp(), eui64)
+
+    def joining(self, eui64: int, key: bytes) -> None:
+        """The NCP, which is the device `eui64`, is about to join under `key`: those from before are void."""
+        for keys in (self._current, self._previous, self._unwritten):
+            keys.clear()
+        self._pre_configured = key
+        self._tell(eui64, key)
 
     def awaits(self, eui64: int) -> bool:
         """Whether the key of a device is yet to be kept, once the device is in."""
@@ -74,7 +100,7 @@ class LinkKeys:
         """Let `key` be the one with a device from now on."""
         async with self._turn:
             before = self._previous.pop(partner, None)
-            previous = self._current.get(partner) or self._to_join.get(partner)
+            previous = self._current.get(partner) or self._to_join.get(partner) or self._pre_configured
             if previous is not None:
                 self._previous[partner] = previous
             refusal = await self._write(partner, key)
@@ -110,27 +136,57 @@ class LinkKeys:
     async def _write(self, partner: int, key: bytes) -> str | None:
         self._tell(partner, key)
         self._unwritten[partner] = key  # until the NCP has answered
-        ezsp = self._ezsp()
-        address, data = to_eui64(partner), zigpy.types.KeyData(key)
-        if ezsp.ezsp_version < _SECURITY_MANAGER:
-            (status,) = await ezsp.addOrUpdateKeyTableEntry(address=address, linkKey=True, keyData=data)
-            refusal = _refusal(status)
+        if self._of_device and await self._is_trust_center(partner):
+            refusal = await self._write_own(key)
         else:
-            (index,) = await ezsp.findKeyTableEntry(address=address, linkKey=True)
-            if index == _NOT_FOUND:
-                (index,) = await ezsp.findKeyTableEntry(address=to_eui64(_EMPTY), linkKey=True)
-            if index == _NOT_FOUND:
-                refusal = "the key table is full"
-            else:
-                (status,) = await ezsp.importLinkKey(index=index, address=address, key=data)
-                refusal = _refusal(status)
+            refusal = await self._write_to_table(partner, key)
         del self._unwritten[partner]
         if refusal is None:
             self._to_join.pop(partner, None)
             self._current[partner] = key
         return refusal
 
-    def _forget(self, partner: int) -> None:
+    async def _is_trust_center(self, partner: int) -> bool:
+        # Before the security manager no command writes that place, but a key in the table goes before it: assumed, as
+        # no public document says which of the two counts.
+        ezsp = self._ezsp()
+        if ezsp.ezsp_version < _SECURITY_MANAGER:
+            return False
+        _, state = await ezsp.getCurrentSecurityState()
+        return from_eui64(state.trustCenterLongAddress) == partner
+
+    async def _write_own(self, key: bytes) -> str | None:
+        # SiSDK, sl_zigbee_sec_man_import_key: for this type of key neither index nor address count.
+        context = SecurityManagerContextV13(
+            core_key_type=SecurityManagerKeyType.TC_LINK,
+            key_index=0,
+            derived_type=SecurityManagerDerivedKeyTypeV13.NONE,
+            eui64=to_eui64(_EMPTY),
+            multi_network_index=0,
+            flags=SecurityManagerContextFlags.NONE,
+            psa_key_alg_permission=0,
+        )
+        status, *_ = await self._ezsp().importKey(context=context, key=zigpy.types.KeyData(key))
+        return _refusal(status)
+
+    async def _write_to_table(self, partner: int, key: bytes) -> str | None:
+        ezsp = self._ezsp()
+        address, data = to_eui64(partner), zigpy.types.KeyData(key)
+        if ezsp.ezsp_version < _SECURITY_MANAGER:
+            (status,) = await ezsp.addOrUpdateKeyTableEntry(address=address, linkKey=True, keyData=data)
+            return _refusal(status)
+        (index,) = await ezsp.findKeyTableEntry(address=address, linkKey=True)
+        if index == _NOT_FOUND:
+            (index,) = await ezsp.findKeyTableEntry(address=to_eui64(_EMPTY), linkKey=True)
+        if index == _NOT_FOUND:
+            return "the key table is full"
+        (status,) = await ezsp.importLinkKey(index=index, address=address, key=data)
+        return _refusal(status)
+
+    async def _erase(self, ezsp: Any, partner: int) -> None:
+        (index,) = await ezsp.findKeyTableEntry(address=to_eui64(partner), linkKey=True)
+        if index != _NOT_FOUND:
+            await ezsp.eraseKeyTableEntry(index=index)
         for keys in (self._current, self._previous, self._unwritten):
             keys.pop(partner, None)
 

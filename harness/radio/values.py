@@ -1,4 +1,4 @@
-"""What crosses between the harness' values and zigpy's: messages, networks, descriptors, addresses."""
+"""What crosses between the harness' values and zigpy's: networks, descriptors, addresses."""
 
 # zigpy's integer types take any int and check its range when they are made; its annotations ask for the types.
 # mypy: disable-error-code="arg-type, no-untyped-call"
@@ -12,39 +12,9 @@ import zigpy.types
 import zigpy.zdo.types
 
 from harness.emulation.node import Network
-from harness.wire.application import FIRST_BROADCAST, ApsMessage, SimpleDescriptor
+from harness.wire.application import SimpleDescriptor
 
 _UNKNOWN = zigpy.types.EUI64.convert("FF:FF:FF:FF:FF:FF:FF:FF")
-
-
-def to_packet(message: ApsMessage, sequence: int) -> zigpy.types.ZigbeePacket:
-    """Return a message as a packet for the HAN, under the transaction number `sequence`."""
-    options = zigpy.types.TransmitOptions.NONE
-    if message.secured:
-        options |= zigpy.types.TransmitOptions.APS_Encryption
-    if message.acknowledged:
-        options |= zigpy.types.TransmitOptions.ACK
-    address: zigpy.types.AddrModeAddress
-    if message.peer >= FIRST_BROADCAST:
-        address = zigpy.types.AddrModeAddress(
-            addr_mode=zigpy.types.AddrMode.Broadcast, address=zigpy.types.BroadcastAddress(message.peer)
-        )
-    else:
-        address = zigpy.types.AddrModeAddress(
-            addr_mode=zigpy.types.AddrMode.NWK, address=zigpy.types.NWK(message.peer)
-        )
-    return zigpy.types.ZigbeePacket(
-        dst=address,
-        dst_ep=message.destination_endpoint,
-        src_ep=message.source_endpoint,
-        profile_id=message.profile,
-        cluster_id=message.cluster,
-        tsn=sequence,
-        data=zigpy.types.SerializableBytes(message.payload),
-        tx_options=options,
-        radius=message.radius,
-        extended_timeout=False,
-    )
 
 
 def to_network_info(network: Network) -> zigpy.state.NetworkInfo:

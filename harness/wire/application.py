@@ -73,6 +73,36 @@ class LinkKeyRestored:
     partner: int
 
 
+@dataclass(frozen=True, slots=True)
+class LinkKeyForgotten:
+    """A request of a hub to its carrier: `partner` (EUI-64) is no member any more, the link key with it is dropped.
+
+    One that is on the HAN all the same is told to leave.
+    """
+
+    partner: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinPermitted:
+    """A request of a hub to its carrier: let this device join under `key` for `seconds`, in place of an earlier one.
+
+    The HAN is open to joiners as long as one such permission runs; the hub ends each with `JoinEnded`. After a
+    `network_up` those that run are given anew.
+    """
+
+    eui64: int
+    key: bytes = field(repr=False)
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JoinEnded:
+    """A request of a hub to its carrier: the permission to join is over, as the device joined or its time is up."""
+
+    eui64: int
+
+
 class Behaviour(Protocol):
     """What a member does, as a core: it never waits, and runs on an emulated node or over an NCP alike.
 

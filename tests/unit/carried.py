@@ -14,7 +14,7 @@ from harness.emulation.ncp import EmulatedNcp, NcpConfig
 from harness.emulation.node import Network, NodeKind
 from harness.radio.coordinator import Coordinator
 from harness.radio.emulated import plug_in
-from harness.wire.application import SMART_ENERGY_PROFILE, ApsMessage, SimpleDescriptor
+from harness.wire.application import SMART_ENERGY_PROFILE, ApsMessage, JoinPermitted, SimpleDescriptor
 
 HUB, PPMID, OTHER = 0x000D6F000A9069E7, 0x00155F0001020304, 0x00155F0001020305
 CHANNEL = 11
@@ -109,9 +109,14 @@ class Han:
             on_event=lambda now, event: self.told.append(event),
         )
 
+    async def permit(self) -> None:
+        """Open the HAN to the device for a minute, under the key of its install code."""
+        self.carrier.run([JoinPermitted(PPMID, INSTALL_KEY, 60.0)])
+        await self.carrier.settled()
+
     async def join(self) -> None:
         """Let the device join under the key of its install code."""
-        await self.carrier.permit(PPMID, INSTALL_KEY, 60)
+        await self.permit()
         self.member.power_on()
         await asyncio.sleep(10)
         assert self.member.joined

@@ -220,7 +220,7 @@ async def test_the_key_of_the_install_code_serves_for_longer_than_a_join(version
 async def test_a_reset_between_permit_and_join_does_not_lose_the_key() -> None:
     """The NCP is given the joiner's key again: permitted once more, the device joins."""
     async with han(asyncio.get_running_loop(), 13) as bench:
-        await bench.carrier.permit(PPMID, INSTALL_KEY, 60)
+        await bench.permit()
         await reset(bench)
         assert PPMID in bench.ncp.node.link_keys
         await bench.join()

@@ -131,6 +131,10 @@ class Tokens:
         )
 
 
+# What `Tokens.from_json` raises for what is none.
+_NO_TOKENS = (KeyError, TypeError, ValueError, AttributeError)
+
+
 @dataclass(slots=True)
 class AddressEntry:
     """One row of the address table; `eui64` NO_EUI64: not in use."""
@@ -433,15 +437,17 @@ class NcpState:
         assert self.store is not None
         try:
             self.tokens = Tokens.from_json(saved)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except _NO_TOKENS as error:
             raise self._not_tokens(self.store, error) from error
 
     def take_tokens(self, saved: Mapping[str, Any]) -> None:
         """Restart with the tokens of another run. LocalProtocolError, which shows no key, for what is none."""
         try:
             self.tokens = Tokens.from_json(saved)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise LocalProtocolError(f"not the tokens of an NCP: {type(error).__name__}") from None
+        except _NO_TOKENS as error:
+            raise LocalProtocolError(
+                f"not the tokens of an NCP: {_wrong_field(saved)} ({type(error).__name__})"
+            ) from None
         self._boot()
 
     @staticmethod
@@ -491,6 +497,17 @@ class NcpState:
     def manufacturing_token(self, token: int) -> bytes:
         """A manufacturing token as it reads: 0xFF where it was never written."""
         return self.tokens.manufacturing.get(token, b"\xff" * MFG_TOKENS[token])
+
+
+def _wrong_field(saved: Mapping[str, Any]) -> str:
+    """Say which field of tokens that are none is wrong: with that of a new stick in its place they are right."""
+    for name, value in Tokens().to_json().items():
+        try:
+            Tokens.from_json({**saved, name: value})
+        except _NO_TOKENS:
+            continue
+        return f"{name} is wrong" if name in saved else f"there is no {name}"
+    return "more than one field is wrong"
 
 
 def _text_token(token: int, text: str) -> bytes:

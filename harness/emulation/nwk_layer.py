@@ -277,9 +277,9 @@ class NwkLayer:
             source = eui64 if src == sender else node.addresses.get(src)
         elif node.addresses.get(src) != source and not _asks_to_rejoin(nwk):
             node.learn_address(src, source)
-        if src != sender and not is_broadcast:
-            # What an end device of ours sends comes from itself. By another hop: it has another parent, and neither its
-            # announcement nor the trust centre's news of it got here.
+        if src != sender:
+            # What an end device of ours sends comes from itself, a broadcast first of all. By another hop: it has
+            # another parent, and keeps its address maybe.
             child = node.parenting.by_short.get(src)
             if child is not None:
                 node.parenting.drop_child(child.eui64)

@@ -82,9 +82,11 @@ class Zdo:
         """Take a ZDO frame; True when it goes up as well: responses, announcements, and requests if so configured."""
         node = self._node
         cluster = message.cluster
-        if cluster & RESPONSE:
-            return True
         payload = message.payload
+        if cluster & RESPONSE:
+            if cluster in (NWK_ADDR | RESPONSE, IEEE_ADDR | RESPONSE):
+                self._address_told(payload)
+            return True
         if not payload:
             node.counters.malformed += 1
             return False
@@ -132,6 +134,14 @@ class Zdo:
         return True
 
     # --- addresses ----------------------------------------------------------------------------------------------------
+
+    def _address_told(self, payload: bytes) -> None:
+        """Enter what an address response says: APS security needs the EUI-64 behind a short address."""
+        if len(payload) < 2 + _ADDRESSES.size or payload[1] != SUCCESS:
+            return
+        eui64, short = _ADDRESSES.unpack_from(payload, 2)
+        if eui64 != self._node.eui64 and short < FIRST_BROADCAST:
+            self._node.learn_address(short, eui64)
 
     def _nwk_addr(self, message: ApsMessage, data: bytes) -> bytes | None:
         eui64 = int.from_bytes(data[:8], "little")

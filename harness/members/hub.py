@@ -1,137 +1,101 @@
-"""The Communications Hub: serves images, the time and its identity, and reads what a device says of itself."""
+"""The Communications Hub: serves images, the time and its identity, and carries messages between WAN and HAN."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.errors import LocalProtocolError
+from harness.members.device_log import DeviceLog, EntryRemoved
 from harness.members.discovery import DEVICE_ANNOUNCE, address_told, ieee_address_request
+from harness.members.hub_admission import HubAdmission
+from harness.members.hub_firmware import HubFirmware
+from harness.members.hub_flash import HubFlash
+from harness.members.hub_sessions import HubSessions
+from harness.members.hub_values import UTC_2026 as UTC_2026
+from harness.members.hub_values import DeliveryRefused as DeliveryRefused
+from harness.members.hub_values import DeviceJoined as DeviceJoined
+from harness.members.hub_values import DeviceLeft as DeviceLeft
+from harness.members.hub_values import HubConfig as HubConfig
+from harness.members.hub_values import KnownDevice as KnownDevice
+from harness.members.hub_values import WanMessage as WanMessage
+from harness.members.hub_wan import HubWan
+from harness.members.kinds import DeviceKind
 from harness.members.reads import AttributeRead as AttributeRead
 from harness.members.reads import ReadFailed as ReadFailed
 from harness.members.reads import Reads
-from harness.members.security import UNDER_NETWORK_KEY, SmartEnergySecurity, frame_for, refuse, soonest
-from harness.members.tunnels import HubTunnels
+from harness.members.security import UNDER_NETWORK_KEY, frame_for, refuse, soonest
 from harness.wire import clusters, zcl
 from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, SimpleDescriptor
-from harness.wire.cbke_messages import KEY_ESTABLISHMENT_CLUSTER
-from harness.wire.cbke_values import KeyEstablished, KeyEstablishmentConfig, KeyRejected
-from harness.wire.certificates import Credentials
 from harness.wire.image import OtaImage
 from harness.wire.ota_messages import OTA_CLUSTER, UPGRADE_NOW
-from harness.wire.ota_server import Offer, OtaServer, OtaServerConfig
-from harness.wire.tunnel import TunnelClientConfig
-from harness.wire.tunnel_messages import TUNNELING_CLUSTER
+from harness.wire.ota_server import OtaServer
 
-ENERGY_SERVICE_INTERFACE = 0x0500  # ZSE table 5-13
 ASK_AGAIN = 15.0  # assumed: seconds until a stranger that goes on talking is asked again who it is
-UTC_2026 = 820540800  # 1 January 2026 in UTC seconds since 2000
-
-
-@dataclass(frozen=True, slots=True)
-class HubConfig:
-    """One model of Communications Hub. Times in seconds.
-
-    A hub that is `secured` and has `credentials` establishes link keys with its devices, and speaks Smart Energy under
-    those only; without credentials the pre-configured keys are as good.
-    """
-
-    ota: OtaServerConfig = field(default_factory=lambda: OtaServerConfig(utc_at_zero=UTC_2026))
-    manufacturer_name: str = "Harness"
-    model: str = "Communications Hub"
-    endpoint: int = 1
-    device: int = ENERGY_SERVICE_INTERFACE
-    secured: bool = False  # whether Smart Energy clusters travel under the APS link key
-    read_timeout: float = 15.0  # assumed: two polls of a sleepy device, 7.5 s apart
-    notifies: bool = True  # whether an offer is told to its device by a unicast Image Notify
-    credentials: tuple[Credentials, ...] = field(default=(), repr=False)
-    key_establishment: KeyEstablishmentConfig = KeyEstablishmentConfig()
-    tunnels: bool = True  # whether it opens a tunnel to each device that has its link key
-    tunnel: TunnelClientConfig = TunnelClientConfig()
-    discovery_timeout: float = (
-        5.0  # assumed: from one question after a Tunneling server to the next, doubling ...
-    )
-    discovery_longest: float = 60.0  # ... up to this
-    keep_alive_base: int = 10  # ZCL8 3.18.2.2: TC Keep-Alive Base, in minutes
-    keep_alive_jitter: int = 300  # ZCL8 3.18.2.2: TC Keep-Alive Jitter
-
-
-@dataclass(slots=True)
-class KnownDevice:
-    """One device of the HAN; `endpoint` is its OTA client's and `key_endpoint` its Key Establishment's, once heard."""
-
-    eui64: int
-    short: int
-    endpoint: int | None = None
-    key_endpoint: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceJoined:
-    """A device is on the HAN: joined, rejoined or seen anew, as NWK address `short`."""
-
-    eui64: int
-    short: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceLeft:
-    """A device left the HAN."""
-
-    eui64: int
-    short: int
+# SECMP0007: images for these came with it.
+_OTA_OF_SECMP0007 = (DeviceKind.PPMID, DeviceKind.BRIDGE, DeviceKind.HCALCS)
 
 
 class Hub:
-    """The hub's behaviour (`Behaviour`). It follows who is on the HAN by what they announce; only those are served.
+    """The hub's behaviour (`TrustCenterBehaviour`). Who announces itself is on the HAN; only those are served.
 
-    `generator` gives the ephemeral keys of a hub with credentials, which needs one.
+    `generator` gives the ephemeral keys of a hub with credentials, which needs one; `flash` is what an earlier hub left
+    behind. The WAN drives it through `admit`, `remove`, `deliver_image` and `deliver_command`, and hears of it by
+    `WanMessage`. `offer`, `withdraw`, `release`, `read_attribute` and `send_message` are the bench's, which tests a
+    device by playing its hub: the device need not be in the Device Log, and the image store has no say.
     """
 
-    def __init__(self, config: HubConfig = HubConfig(), generator: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        config: HubConfig = HubConfig(),
+        generator: random.Random | None = None,
+        flash: HubFlash | None = None,
+    ) -> None:
         self.config = config
-        self._by_short: dict[int, KnownDevice] = {}
-        self._by_eui64: dict[int, KnownDevice] = {}
+        self.flash = HubFlash() if flash is None else flash
+        self._admission = HubAdmission(config.limits, self.flash)
+        self._by_eui64 = self.flash.devices
+        self._by_short = {known.short: known for known in self._by_eui64.values()}
         self._asked: dict[int, float] = {}  # the strangers that were asked who they are, and when
-        self._waiting: dict[int, Offer] = {}
+        self._reader: int | None = None  # who reads an attribute just now: the flags are each reader's own
         self._zdo_sequence = 0
         self._reads = Reads()
         self._outgoing: list[ApsMessage] = []
-        self.server = OtaServer(config.ota, self._by_eui64.__contains__)
-        tables = {clusters.BASIC_CLUSTER: clusters.basic_attributes(config.manufacturer_name, config.model)}
+        self._wan = HubWan(config, self.flash)
+        self.firmware = HubFirmware(config, self.flash, self._by_eui64.__contains__, self._notifies)
+        tables: dict[int, zcl.AttributeTable] = {
+            clusters.BASIC_CLUSTER: clusters.basic_attributes(config.manufacturer_name, config.model)
+        }
         utc_at_zero = config.ota.utc_at_zero
         if utc_at_zero is not None:
             tables[clusters.TIME_CLUSTER] = clusters.time_attributes(lambda now: utc_at_zero + int(now))
         tables[OTA_CLUSTER] = {clusters.CLUSTER_REVISION: zcl.constant(zcl.UINT16, 3)}
         client_tables: dict[int, zcl.AttributeTable] = {}
-        self._security: SmartEnergySecurity | None = None
-        self._tunnels: HubTunnels | None = None
+        self._sessions: HubSessions | None = None
         if config.secured and config.credentials:
             if generator is None:
                 raise LocalProtocolError("a hub with credentials needs a generator for its ephemeral keys")
-            self._security = security = SmartEnergySecurity(
-                config.credentials, config.key_establishment, generator, []
-            )
-            tables[clusters.KEEP_ALIVE_CLUSTER] = clusters.keep_alive_attributes(
-                config.keep_alive_base, config.keep_alive_jitter
-            )
-            tables[KEY_ESTABLISHMENT_CLUSTER] = security.attributes
-            client_tables[KEY_ESTABLISHMENT_CLUSTER] = security.attributes
-            if config.tunnels:
-                client_tables[TUNNELING_CLUSTER] = {clusters.CLUSTER_REVISION: zcl.constant(zcl.UINT16, 1)}
-                self._tunnels = self._new_tunnels()
+            self._sessions = HubSessions(config, self.flash, self._admission, generator, self._next_zdo)
+            tables |= self._sessions.server_tables()
+            client_tables = self._sessions.client_tables()
+            client_tables[clusters.METERING_CLUSTER] = clusters.notification_attributes(self._flags)
         self._descriptors = (
             SimpleDescriptor(
                 config.endpoint, SMART_ENERGY_PROFILE, config.device, 0, tuple(tables), tuple(client_tables)
             ),
         )
         self._attributes = zcl.AttributeServer(tables, client_tables)
-        self._session_clusters = tuple(client_tables)
 
-    def _new_tunnels(self) -> HubTunnels:
-        config = self.config
-        return HubTunnels(config.tunnel, config.discovery_timeout, config.discovery_longest, self._next_zdo)
+    @property
+    def log(self) -> DeviceLog:
+        """Its Device Log, for asking; it is changed by `admit` and `remove`."""
+        return self._admission.log
+
+    @property
+    def server(self) -> OtaServer:
+        """Its OTA server."""
+        return self.firmware.server
 
     @property
     def descriptors(self) -> Sequence[SimpleDescriptor]:
@@ -146,7 +110,7 @@ class Hub:
     @property
     def keyed(self) -> tuple[int, ...]:
         """The devices (EUI-64) that a link key was established with, in that order."""
-        return () if self._security is None else tuple(self._security.keyed)
+        return tuple(self.flash.keyed)
 
     # --- what its carrier tells it -------------------------------------------------------------------------------
 
@@ -163,77 +127,149 @@ class Hub:
 
     def device_left(self, eui64: int, now: float) -> list[object]:
         """A device is no more of this HAN: it has to establish a key again. Its image keeps waiting."""
+        logged = self._admission.followed(self.log.left(eui64, now))
         known = self._by_eui64.pop(eui64, None)
         if known is None:
-            return []
+            return logged
         if self._by_short.get(known.short) is known:
             del self._by_short[known.short]
         self.server.forget(eui64)
-        if self._security is not None:
-            self._security.forget(eui64)
-        if self._tunnels is not None:
-            self._tunnels.forget(eui64)
-        return [DeviceLeft(eui64, known.short)]
+        if self._sessions is not None:
+            self._sessions.left(eui64)
+        return [DeviceLeft(eui64, known.short), *logged]
 
     def key_known(self, eui64: int) -> None:
         """A link key that an earlier run established with a device is still in the carrier's table."""
-        if self._security is not None and eui64 not in self._security.keyed:
-            self._security.keyed.append(eui64)
+        if self._sessions is not None and eui64 not in self.flash.keyed:
+            self.flash.keyed.append(eui64)
 
     def network_up(self, short: int, now: float) -> list[object]:
-        """The HAN is up. GBCS 10.2.2.1: the tunnels are opened anew."""
-        if self._tunnels is not None:
-            for known in self._by_eui64.values():
-                if known.eui64 in self.keyed:
-                    self._tunnels.open(known.eui64, known.short, now)
-            self._take_tunnel_frames()
-        return []
+        """The HAN is up. GBCS 10.2.2.1: the tunnels are opened anew. Joins that are permitted are so again.
+
+        What a power cut has damaged in the image store is told now.
+        """
+        events = self._admission.resumed(now)
+        events += self._wan.alerts(self.firmware.resumed(), now)
+        if self._sessions is not None:
+            self._sessions.network_up(now)
+            self._take_session_frames()
+        return events
 
     def network_down(self, now: float) -> list[object]:
         """The HAN is down."""
         return []
 
     def power_cut(self) -> None:
-        """Keep the devices, their keys and the images that wait, lose the transfers, the tunnels and the reads."""
+        """Keep the flash and what the bench offers, lose the transfers, the tunnels, the mailboxes and the reads."""
         self._outgoing.clear()
         self._reads.clear()
         self._asked.clear()
-        if self._security is not None:
-            self._security.reset()
-        if self._tunnels is not None:
-            self._tunnels = self._new_tunnels()
-        self.server = OtaServer(self.config.ota, self._by_eui64.__contains__)
-        for eui64, offer in self._waiting.items():
-            self._waiting[eui64] = self.server.offer(offer.image, eui64, upgrade_at=offer.upgrade_at)
+        if self._sessions is not None:
+            self._sessions.power_cut()
+        self.firmware.boot()
 
-    # --- what it is asked to do ----------------------------------------------------------------------------------
+    def remember(self) -> dict[str, Any]:
+        """Return what commissioning brought about, for JSON: devices, keyed partners, Device Log, counters.
+
+        It has keys in it. The link keys that the carrier uses are not among them, nor are the images that wait.
+        """
+        return self.flash.remember()
+
+    def recall(self, saved: Mapping[str, Any]) -> None:
+        """Take what `remember` gave in the place of all that is here, before the HAN is up.
+
+        The devices are served at once, without key establishment or discovery. Join periods are over.
+        LocalProtocolError, and nothing changed, for what is broken: it names the field.
+        """
+        flash = HubFlash.recalled(saved)
+        self._admission.recall(flash.log)
+        self.flash.take(flash)
+        self._by_short = {known.short: known for known in self._by_eui64.values()}
+        self.power_cut()
+
+    # --- what the WAN asks of it ---------------------------------------------------------------------------------
+
+    def admit(self, eui64: int, kind: DeviceKind, link_key: bytes, period: float, now: float) -> list[object]:
+        """Add a device to the Device Log (CCS01): for `period` seconds it may join with its install code's `link_key`.
+
+        Errors as in `DeviceLog.add`.
+        """
+        return self._admission.followed(self.log.add(eui64, kind, link_key, period, now))
+
+    def remove(self, eui64: int, now: float) -> list[object]:
+        """Remove a device from the Device Log (CCS02): it is no member any more, and what waits for it is lost."""
+        events = self._admission.followed(self.log.remove(eui64, now))
+        if not any(isinstance(event, EntryRemoved) for event in events):
+            return events
+        events += self._wan.alerts(self.firmware.removed(eui64), now)
+        if self._sessions is not None:
+            events += self._sessions.removed(eui64)
+        return events + self.device_left(eui64, now)
+
+    def deliver_image(self, octets: bytes, target: int, now: float) -> list[object]:
+        """Take an OTA file for the device `target`; the Device Log says what that is, the image store what comes of it.
+
+        `DeliveryRefused` for a device that is not in the log, or whose images this hub is too old to take.
+        """
+        kind = self.log.kind_of(target)
+        if kind is None:
+            return [DeliveryRefused(target, f"{target:#018x} is not in the Device Log")]
+        if kind in _OTA_OF_SECMP0007 and not self.config.ppmid_ota:
+            version = self.config.gbcs_version
+            reason = (
+                f"this hub, of GBCS {version}, takes no image for a {kind}: its firmware predates SECMP0007"
+            )
+            return [DeliveryRefused(target, reason)]
+        events = self._wan.alerts(self.firmware.deliver(octets, kind, target, now), now)
+        self._take_frames()
+        return events
+
+    def deliver_command(self, recipient: int, octets: bytes, now: float) -> list[object]:
+        """Take a GBCS message for `recipient`: a device gets it through its tunnel, the hub itself answers (ECS52).
+
+        A GSME fetches it when it wakes. `DeliveryRefused` for a device that is not in the Device Log or gets no
+        messages, for a message that its tunnel cannot carry, and when too many wait.
+        """
+        if recipient == self.config.eui64:
+            return self._wan.answer(octets)
+        kind = self.log.kind_of(recipient)
+        if kind is None:
+            return [DeliveryRefused(recipient, f"{recipient:#018x} is not in the Device Log")]
+        if kind is DeviceKind.IHD:
+            return [DeliveryRefused(recipient, f"{recipient:#018x} is an IHD, which takes no messages")]
+        try:
+            self.send_message(recipient, octets, now)
+        except LocalProtocolError as error:
+            return [DeliveryRefused(recipient, str(error))]
+        return []
+
+    # --- what the bench asks of it -------------------------------------------------------------------------------
 
     def offer(self, image: OtaImage, to: int, now: float, *, upgrade_at: int = UPGRADE_NOW) -> list[object]:
         """Let an image wait for the device `to` (EUI-64), in place of one that waited; tell the device if it is known.
 
-        `upgrade_at`: see `OtaServer.offer`. Returns the events of taking the earlier image back.
+        The bench's direct way: not through the image store, and whatever that holds. `upgrade_at`: see
+        `OtaServer.offer`. Returns the events of taking the earlier image back.
         """
-        events = self.withdraw(to) if to in self._waiting else []
-        offer = self._waiting[to] = self.server.offer(image, to, upgrade_at=upgrade_at)
-        known = self._by_eui64.get(to)
-        # An endpoint not heard yet belongs to a device that has its first query still to make.
-        if self.config.notifies and known is not None and known.endpoint is not None:
-            self.server.notify(to, offer)
-            self._take_frames()
+        events = self.firmware.offer(image, to, upgrade_at)
+        self._take_frames()
         return events
 
     def withdraw(self, eui64: int) -> list[object]:
-        """Take back the image that waits for a device. LocalProtocolError when none does."""
-        if eui64 not in self._waiting:
-            raise LocalProtocolError(f"no image waits for {eui64:#018x}")
-        return self.server.withdraw(self._waiting.pop(eui64))
+        """Take back the image that `offer` let wait for a device. LocalProtocolError when none does."""
+        return self.firmware.withdraw(eui64)
 
     def release(self, eui64: int, now: float) -> None:
-        """Tell a device that was told to wait to upgrade now. LocalProtocolError when no image waits for it."""
-        if eui64 not in self._waiting:
-            raise LocalProtocolError(f"no image waits for {eui64:#018x}")
-        self.server.release(self._waiting[eui64], now)
+        """Tell a device that waits with the image of `offer` to upgrade now. LocalProtocolError when none waits."""
+        self.firmware.release(eui64, now)
         self._take_frames()
+
+    def _notifies(self, eui64: int) -> bool:
+        """Whether a device is told of an image by an Image Notify; a GSME reads the flag NEW_OTA_FIRMWARE instead."""
+        known = self._by_eui64.get(eui64)
+        # An endpoint not heard yet belongs to a device that has its first query still to make.
+        heard = known is not None and known.endpoint is not None
+        return self.config.notifies and heard and self.log.kind_of(eui64) is not DeviceKind.GSME
 
     def read_attribute(
         self, short: int, cluster: int, attribute: int, now: float, *, endpoint: int = 1, plain: bool = False
@@ -244,7 +280,7 @@ class Hub:
         needs none is read; any other read fails at once. `plain` asks without APS security, as no hub should: to see
         whether the device minds. LocalProtocolError when 256 reads wait.
         """
-        needs_key = self._security is not None and cluster not in UNDER_NETWORK_KEY and not plain
+        needs_key = self._sessions is not None and cluster not in UNDER_NETWORK_KEY and not plain
         if needs_key and not self._is_keyed(short):
             return self._reads.begin(short, cluster, attribute, now, "it has no link key yet")[0]
         sequence, frame = self._reads.begin(short, cluster, attribute, now + self.config.read_timeout)
@@ -256,10 +292,10 @@ class Hub:
 
         LocalProtocolError when this hub opens no tunnels, the message has more than 1500 octets, or too many wait.
         """
-        if self._tunnels is None:
-            raise LocalProtocolError("this hub opens no tunnels: it has no credentials, or was told not to")
-        self._tunnels.send(eui64, octets, now)
-        self._take_tunnel_frames()
+        if self._sessions is None:
+            raise LocalProtocolError("this hub opens no tunnels: it has no credentials")
+        self._sessions.send(eui64, octets, now)
+        self._take_session_frames()
 
     # --- what the HAN says ---------------------------------------------------------------------------------------
 
@@ -273,16 +309,16 @@ class Hub:
             # A member from before this start, which announced itself to somebody else: who is it?
             self._asked[peer] = now
             self._outgoing.append(ieee_address_request(peer, self._next_zdo()))
-        if message.profile == ZDO_PROFILE and self._tunnels is not None:
-            self._tunnels.discovered(message, now)
-            self._take_tunnel_frames()
+        if message.profile == ZDO_PROFILE and self._sessions is not None:
+            self._sessions.discovered(message, now)
+            self._take_session_frames()
         frame = frame_for(config.endpoint, message)
         if frame is None:
             return []
         unicast = not message.broadcast and message.group is None
-        eui64 = None if known is None else known.eui64
-        if self._security is not None and not self._security.admits(eui64, message):
-            refused, answer = refuse(eui64, message, frame, unicast=unicast)
+        sender = None if known is None else known.eui64
+        if self._sessions is not None and not self._sessions.security.admits(sender, message):
+            refused, answer = refuse(sender, message, frame, unicast=unicast)
             if answer is not None:
                 self._answer(message, answer)
             return [refused]
@@ -291,8 +327,11 @@ class Hub:
                 return self._ota(message, frame, now)
         elif frame.command in (zcl.READ_ATTRIBUTES_RESPONSE, zcl.DEFAULT_RESPONSE):
             return self._reads.answered(message, frame) or self._session(known, message, frame, now)
-        if frame.control & zcl.CLUSTER_COMMAND and unicast and message.cluster in self._session_clusters:
+        sessions = self._sessions
+        command = frame.control & zcl.CLUSTER_COMMAND
+        if command and unicast and sessions is not None and message.cluster in sessions.clusters:
             return self._session(known, message, frame, now)
+        self._reader = sender
         reply = self._attributes.answer(message.cluster, frame, now, unicast=unicast)
         if reply is not None:
             self._answer(message, reply)
@@ -301,38 +340,31 @@ class Hub:
     def _told(self, eui64: int, short: int, message: ApsMessage, now: float) -> list[object]:
         """Learn who has which address. What a carrier reports of a joiner comes before that knows its link key."""
         self.device_joined(eui64, short)
-        if self._tunnels is not None and message.cluster == DEVICE_ANNOUNCE and eui64 in self.keyed:
-            self._tunnels.open(eui64, short, now)
-            self._take_tunnel_frames()
-        return [DeviceJoined(eui64, short)]
+        events: list[object] = [DeviceJoined(eui64, short)]
+        events += self._admission.joined(eui64, now)
+        if self._sessions is not None and message.cluster == DEVICE_ANNOUNCE:
+            self._sessions.announced(self._by_eui64[eui64], now)
+            self._take_session_frames()
+        return events
 
     def _session(
         self, known: KnownDevice | None, message: ApsMessage, frame: zcl.Frame, now: float
     ) -> list[object]:
-        """Hand a frame to the key establishment or the tunnels, which know their partners by EUI-64."""
-        events: list[object] = []
-        if known is None:
-            return events
-        if self._security is not None and message.cluster == KEY_ESTABLISHMENT_CLUSTER:
-            known.key_endpoint = message.source_endpoint
-            unicast = not message.broadcast and message.group is None
-            received = self._security.receive(known.eui64, frame, now, unicast=unicast, initiates=False)
-            return self._keys(received, now)
-        if self._tunnels is not None and message.cluster == TUNNELING_CLUSTER:
-            events = self._tunnels.receive(known.eui64, frame, now)
-            self._take_tunnel_frames()
+        """Hand on a frame of a conversation, or an answer that no read waits for; a stranger has none."""
+        if known is None or self._sessions is None:
+            return []
+        events = self._sessions.receive(known, message, frame, now)
+        self._take_session_frames()
         return events
 
-    def _keys(self, events: list[object], now: float) -> list[object]:
-        """Pass on what key establishment reports, and open or forget the tunnels that hang on the keys."""
-        self._take_key_frames()
-        for event in events:
-            if self._tunnels is not None and isinstance(event, KeyEstablished):
-                self._tunnels.open(event.partner, self._by_eui64[event.partner].short, now)
-            elif self._tunnels is not None and isinstance(event, KeyRejected):
-                self._tunnels.forget(event.partner)
-        self._take_tunnel_frames()
-        return events
+    def _flags(self, now: float) -> int:
+        """Return the Functional Notification Flags for who reads them."""
+        reader = self._reader
+        if reader is None or self._sessions is None:
+            return 0
+        pending = self._sessions.gsmes.pending(reader)
+        firmware = clusters.NEW_OTA_FIRMWARE if self.firmware.waits_for(reader) else 0
+        return firmware | (clusters.TUNNEL_MESSAGE_PENDING if pending else 0)
 
     def _ota(self, message: ApsMessage, frame: zcl.Frame, now: float) -> list[object]:
         known = self._by_short.get(message.peer)
@@ -341,30 +373,27 @@ class Hub:
             self._answer(message, zcl.default_response(frame, zcl.Status.NOT_AUTHORIZED))
             return []
         known.endpoint = message.source_endpoint
-        events = self.server.receive(known.eui64, frame, now)
+        events = self.firmware.served(self.server.receive(known.eui64, frame, now))
         self._take_frames()
-        return events
+        return self._wan.alerts(events, now)
 
     # --- time and messages ---------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When the next block of a page, or a read's time-out, is due."""
-        deadline = self.server.next_deadline()
-        if self._security is not None:
-            deadline = soonest(deadline, self._security.next_deadline())
-        if self._tunnels is not None:
-            deadline = soonest(deadline, self._tunnels.next_deadline())
+        """When the next block of a page, the end of a waiting, or a read's time-out is due."""
+        deadline = soonest(self.firmware.next_deadline(), self.log.next_deadline())
+        if self._sessions is not None:
+            deadline = soonest(deadline, self._sessions.next_deadline())
         return soonest(deadline, self._reads.next_deadline())
 
     def on_deadline(self, now: float) -> list[object]:
-        """Send the blocks that are due, and end the reads and the sessions that nobody answered."""
-        events = self.server.on_deadline(now)
+        """Send the blocks that are due, and end the waiting, the reads and the sessions that nobody answered."""
+        events = self._wan.alerts(self.firmware.on_deadline(now), now)
         self._take_frames()
-        if self._security is not None:
-            events += self._keys(self._security.on_deadline(now, initiates=False), now)
-        if self._tunnels is not None:
-            events += self._tunnels.on_deadline(now)
-            self._take_tunnel_frames()
+        events += self._admission.on_deadline(now)
+        if self._sessions is not None:
+            events += self._sessions.on_deadline(now)
+            self._take_session_frames()
         return events + self._reads.on_deadline(now)
 
     def messages_to_send(self) -> list[ApsMessage]:
@@ -379,25 +408,18 @@ class Hub:
             known = self._by_eui64.get(eui64)
             if known is None or known.endpoint is None:
                 continue
-            if self._security is None or eui64 in self._security.keyed:
+            if self._sessions is None or eui64 in self.flash.keyed:
                 self._send(known.short, OTA_CLUSTER, known.endpoint, frame)
 
-    def _take_key_frames(self) -> None:
-        if self._security is None:
+    def _take_session_frames(self) -> None:
+        sessions = self._sessions
+        if sessions is None:
             return
-        for eui64, frame in self._security.frames_to_send():
-            known = self._by_eui64.get(eui64)
-            if known is not None:
-                self._send(known.short, KEY_ESTABLISHMENT_CLUSTER, known.key_endpoint, frame)
-
-    def _take_tunnel_frames(self) -> None:
-        if self._tunnels is None:
-            return
-        self._outgoing += self._tunnels.questions_to_send()
-        for eui64, endpoint, frame in self._tunnels.frames_to_send():
-            known = self._by_eui64.get(eui64)
-            if known is not None and eui64 in self.keyed:
-                self._send(known.short, TUNNELING_CLUSTER, endpoint, frame)
+        for known, cluster, endpoint, frame in sessions.key_frames_to_send():
+            self._send(known.short, cluster, endpoint, frame)
+        self._outgoing += sessions.questions_to_send()
+        for known, cluster, endpoint, frame in sessions.frames_to_send():
+            self._send(known.short, cluster, endpoint, frame)
 
     def _is_keyed(self, short: int) -> bool:
         known = self._by_short.get(short)
@@ -419,7 +441,7 @@ class Hub:
                 # What needs no link key has none: the device may be without one.
                 secured=self.config.secured
                 and not plain
-                and (self._security is None or cluster not in UNDER_NETWORK_KEY),
+                and (self._sessions is None or cluster not in UNDER_NETWORK_KEY),
             )
         )
 

@@ -19,13 +19,13 @@ from harness.members.image_store_values import (
     RefusalReason,
     StoreEvent,
     StorePolicy,
-    TargetKind,
     TransferAlert,
     TransferFailed,
     Verdict,
     Victim,
     WaitingImage,
 )
+from harness.members.kinds import DeviceKind
 from harness.wire.gbcs_image import parse_upgrade_image
 from harness.wire.gbcs_names import FIRMWARE_TRANSFER_FAILED, FIRMWARE_TRANSFERRED
 from harness.wire.gbcs_payloads import TransferResponse
@@ -59,7 +59,7 @@ class ImageStore:
     def receive(
         self,
         image: bytes | OtaImage,
-        kind: TargetKind,
+        kind: DeviceKind,
         target: int,
         now: float,
         *,
@@ -122,7 +122,7 @@ class ImageStore:
         return not self.policy.checks_hardware or hardware is None or image.fits_hardware(hardware)
 
     def _place(
-        self, kind: TargetKind, target: int, version: int, *, forced: bool
+        self, kind: DeviceKind, target: int, version: int, *, forced: bool
     ) -> WaitingImage | ImageRefused | None:
         """Return which image gives way (None: a slot is free), or why the arriving one does."""
         policy = self.policy

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.errors import LocalProtocolError, RemoteProtocolError
-from harness.members.image_store_values import ImageLost, LossReason, SnapshotLost, TargetKind, WaitingImage
+from harness.members.image_store_values import ImageLost, LossReason, SnapshotLost, WaitingImage
+from harness.members.kinds import DeviceKind
 from harness.wire.image import build_image, parse_image
 
 # Header, its copy; each entry, its copy; the images. What names an image lies ahead of all images, so that a file cut
@@ -26,17 +27,18 @@ _MOST_FAILURES = 0xFFFF
 
 # On file; never to be renumbered.
 _KINDS = {
-    0: TargetKind.ESME,
-    1: TargetKind.GSME,
-    2: TargetKind.HCALCS,
-    3: TargetKind.PPMID,
-    4: TargetKind.BRIDGE,
+    0: DeviceKind.ESME,
+    1: DeviceKind.GSME,
+    2: DeviceKind.HCALCS,
+    3: DeviceKind.PPMID,
+    4: DeviceKind.BRIDGE,
+    5: DeviceKind.IHD,
 }
 _NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
 
 class _Entry(NamedTuple):
-    kind: TargetKind
+    kind: DeviceKind
     target: int
     version: int
     stored_at: float

@@ -9,18 +9,9 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from harness.errors import LocalProtocolError
+from harness.members.kinds import DeviceKind
 from harness.wire.gbcs_payloads import TransferResponse
 from harness.wire.image import OtaImage
-
-
-class TargetKind(StrEnum):
-    """What an image is for. A bridge (B1 to B4 of an Alt HAN) is told from a PPMID so that a policy may tell them."""
-
-    ESME = "esme"
-    GSME = "gsme"
-    HCALCS = "hcalcs"
-    PPMID = "ppmid"
-    BRIDGE = "bridge"
 
 
 class Verdict(StrEnum):
@@ -46,22 +37,22 @@ class Victim(StrEnum):
 class SlotGroup:
     """The kinds of target that share `slots` places, one image each."""
 
-    kinds: tuple[TargetKind, ...]
+    kinds: tuple[DeviceKind, ...]
     slots: int = 1
 
 
 _E, _G, _H, _P, _B = (
-    TargetKind.ESME,
-    TargetKind.GSME,
-    TargetKind.HCALCS,
-    TargetKind.PPMID,
-    TargetKind.BRIDGE,
+    DeviceKind.ESME,
+    DeviceKind.GSME,
+    DeviceKind.HCALCS,
+    DeviceKind.PPMID,
+    DeviceKind.BRIDGE,
 )
 _OVERWRITE, _REFUSE = Verdict.OVERWRITE, Verdict.REFUSE
 
 # (arriving, waiting): what becomes of it, between images for different devices. The basis stands beside each row; the
 # Alt HAN device "behaves exactly as a PPMID" (MP170 Working Group, July 2022), so that a bridge has a PPMID's rows.
-DEFAULT_PRECEDENCE: Mapping[tuple[TargetKind, TargetKind], Verdict] = MappingProxyType(
+DEFAULT_PRECEDENCE: Mapping[tuple[DeviceKind, DeviceKind], Verdict] = MappingProxyType(
     {
         (_G, _P): _OVERWRITE,  # sourced, MP170 Working Group: GSME has priority
         (_G, _B): _OVERWRITE,  # sourced, the same
@@ -95,7 +86,7 @@ class StorePolicy:
     # Assumed: one slot shared by GSME, PPMID and HCALCS is what the overwriting that is known looks like. Whether an
     # ESME's image shares it is not published; apart, it can cause none of the overwriting that nobody reported.
     groups: tuple[SlotGroup, ...] = (SlotGroup((_G, _H, _P, _B)), SlotGroup((_E,)))
-    precedence: Mapping[tuple[TargetKind, TargetKind], Verdict] = field(
+    precedence: Mapping[tuple[DeviceKind, DeviceKind], Verdict] = field(
         default_factory=lambda: DEFAULT_PRECEDENCE
     )
     victim: Victim = Victim.OLDEST  # assumed; of no effect with one slot a group
@@ -104,7 +95,7 @@ class StorePolicy:
     # Assumed: nothing published says what the octet does, so by default the table alone decides.
     force_replace_forces: bool = False
     # Samples of the DCC: SR11.1 images have the trailer, SR11.4 ones (PPMID) have none. HCALCS assumed, by its SR11.1.
-    trailer_kinds: tuple[TargetKind, ...] = (_E, _G, _H)
+    trailer_kinds: tuple[DeviceKind, ...] = (_E, _G, _H)
     checks_trailer: bool = False  # assumed: the device verifies, the hub has no use for the signature
     size_limit: int | None = (
         750_000  # assumed: octets of the whole file; "about 750 kB" is hearsay. None: none
@@ -121,7 +112,7 @@ class StorePolicy:
     def __post_init__(self) -> None:
         # A policy is a value: what its maker does to the table later must not change it.
         object.__setattr__(self, "precedence", MappingProxyType(dict(self.precedence)))
-        placed: list[TargetKind] = []
+        placed: list[DeviceKind] = []
         for group in self.groups:
             if group.slots < 1:
                 raise LocalProtocolError(f"image store: {group.slots} slots for {', '.join(group.kinds)}")
@@ -142,7 +133,7 @@ class StorePolicy:
         if self.transfer_attempts is not None and self.transfer_attempts < 1:
             raise LocalProtocolError(f"image store: {self.transfer_attempts} attempts at a transfer")
 
-    def group_of(self, kind: TargetKind) -> SlotGroup | None:
+    def group_of(self, kind: DeviceKind) -> SlotGroup | None:
         """Return where an image for this kind of target is kept; None: nowhere."""
         for group in self.groups:
             if kind in group.kinds:
@@ -157,7 +148,7 @@ class WaitingImage:
     `offset`: octets of the transfer under way; None: none is. `failures`: transfers that failed so far.
     """
 
-    kind: TargetKind
+    kind: DeviceKind
     target: int
     image: OtaImage
     stored_at: float

@@ -52,11 +52,19 @@ class Reads:
         self._waiting: dict[int, _Read] = {}
 
     def begin(
-        self, short: int, cluster: int, attribute: int, deadline: float, failure: str = "no answer"
+        self,
+        short: int,
+        cluster: int,
+        attribute: int,
+        deadline: float,
+        failure: str = "no answer",
+        *,
+        from_server: bool = False,
     ) -> tuple[int, bytes]:
         """Return the sequence number and the frame of a read, which fails with that reason at its deadline.
 
-        An attribute of the OTA Upgrade cluster is read from its client side. LocalProtocolError when 256 reads wait.
+        With `from_server`, and always of the OTA Upgrade cluster, the attribute is one of the other's client side.
+        LocalProtocolError when 256 reads wait.
         """
         for _ in range(0x100):
             self._sequence = (self._sequence + 1) & 0xFF
@@ -65,7 +73,7 @@ class Reads:
         else:
             raise LocalProtocolError("256 reads wait for their answers: no ZCL sequence number is free")
         self._waiting[self._sequence] = _Read(short, cluster, attribute, deadline, failure)
-        control = zcl.NO_DEFAULT_RESPONSE | (zcl.FROM_SERVER if cluster == OTA_CLUSTER else 0)
+        control = zcl.NO_DEFAULT_RESPONSE | (zcl.FROM_SERVER if from_server or cluster == OTA_CLUSTER else 0)
         payload = zcl.build_read((attribute,))
         frame = zcl.Frame(control, None, self._sequence, zcl.READ_ATTRIBUTES, payload)
         return self._sequence, zcl.build_frame(frame)

@@ -11,7 +11,7 @@ from harness.members.discovery import Discovery
 from harness.members.security import soonest
 from harness.wire import zcl
 from harness.wire.application import ApsMessage
-from harness.wire.tunnel import DataReceived, TunnelClient, TunnelClientConfig
+from harness.wire.tunnel import DataReceived, MessageLost, TunnelClient, TunnelClientConfig
 from harness.wire.tunnel_messages import MAX_TRANSFER, TUNNELING_CLUSTER
 
 
@@ -52,14 +52,19 @@ class HubTunnels:
         self._next_sequence = next_sequence
         self._ends: dict[int, _End] = {}
 
-    def open(self, eui64: int, short: int, now: float) -> None:
+    def open(self, eui64: int, short: int, now: float, endpoint: int | None = None) -> None:
         """Open a tunnel to a device that has just got its key, joined again, or was there before a restart.
 
-        What it knew of an earlier tunnel is forgotten: GBCS 10.2.2.1.
+        What it knew of an earlier tunnel is forgotten: GBCS 10.2.2.1. The device is asked where its Tunneling server
+        is, unless that is known to be on `endpoint`.
         """
         end = self._end(eui64)
         self.client.forget(eui64)
-        end.endpoint = None
+        end.endpoint = endpoint
+        if endpoint is not None:
+            end.discovery.stop()
+            self._open(eui64, end, now)
+            return
         end.discovery.start(short, (), now, dispensable=(TUNNELING_CLUSTER,), eui64=eui64)
 
     def forget(self, eui64: int) -> None:
@@ -69,6 +74,13 @@ class HubTunnels:
             end.discovery.stop()
             end.endpoint = None
             self.client.forget(eui64)
+
+    def remove(self, eui64: int) -> list[object]:
+        """A device is to have nothing more of this hub. Returns what waited for its tunnel, and is lost."""
+        self.forget(eui64)
+        end = self._ends.pop(eui64, None)
+        waiting = () if end is None else end.waiting
+        return [*(MessageLost(eui64, octets) for octets in waiting), *self.client.close(eui64)]
 
     def send(self, eui64: int, octets: bytes, now: float) -> None:
         """Send a message through the tunnel, or let it wait for one.
@@ -87,15 +99,24 @@ class HubTunnels:
             )
         end.waiting.append(octets)
 
-    def discovered(self, message: ApsMessage, now: float) -> None:
-        """Take a ZDO message: where a device has its Tunneling server, the tunnel is opened."""
+    def discovered(self, message: ApsMessage, now: float) -> list[tuple[int, int]]:
+        """Take a ZDO message: where a device has its Tunneling server, the tunnel is opened.
+
+        Returned are the devices whose end this message told, with its endpoint.
+        """
+        found = []
         for eui64, end in self._ends.items():
             if end.endpoint is None and end.discovery.receive(message):
                 end.endpoint = end.discovery.endpoints.get(TUNNELING_CLUSTER)
                 if end.endpoint is not None:
-                    self.client.open(eui64, now)
-                    while end.waiting:
-                        self.client.send(eui64, end.waiting.popleft(), now)
+                    found.append((eui64, end.endpoint))
+                    self._open(eui64, end, now)
+        return found
+
+    def _open(self, eui64: int, end: _End, now: float) -> None:
+        self.client.open(eui64, now)
+        while end.waiting:
+            self.client.send(eui64, end.waiting.popleft(), now)
 
     def receive(self, eui64: int, frame: zcl.Frame, now: float) -> list[object]:
         """Take one unicast frame of a device's Tunneling server."""

@@ -61,10 +61,13 @@ class KeepAliveClient:
         self._sequence = 0
         self._outgoing: list[bytes] = []
 
-    def start(self, now: float) -> None:
-        """The device has joined and knows the Trust Center's endpoint: the first read goes out at once."""
+    def start(self, now: float, *, at_once: bool = True) -> None:
+        """The device knows the Trust Center's endpoint: the first read goes out `at_once`, or when the next is due."""
         self._failures = 0
-        self._read(now)
+        if at_once:
+            self._read(now)
+        else:
+            self._wait(now)
 
     def stop(self) -> None:
         """The network is gone: ask for nothing until the next start."""

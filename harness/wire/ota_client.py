@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable
 
 from harness.errors import RemoteProtocolError
 from harness.wire import zcl
 from harness.wire.ota_client_values import (
-    UPGRADE_STATUS,
+    EXPECTED,
+    NO_SERVER,
+    SMALLEST_FILE,
     ClientState,
     DownloadAborted,
     DownloadCompleted,
@@ -21,7 +22,7 @@ from harness.wire.ota_client_values import (
     ServerLost,
     UpgradeDue,
     UpgradeScheduled,
-    UpgradeStatus,
+    upgrade_status,
 )
 from harness.wire.ota_messages import (
     ABORT,
@@ -52,19 +53,6 @@ from harness.wire.ota_messages import (
     parse_message,
 )
 
-_SMALLEST_FILE = 56  # ZCL8 11.4.2: a header without options
-_NO_SERVER = 0xFFFFFFFFFFFFFFFF  # ZCL8 11.10.1
-
-
-# In which states an answer is one; elsewhere it is refused with FAILURE (Ember).
-_EXPECTED: Final[Mapping[type, tuple[ClientState, ...]]] = {
-    QueryNextImageResponse: (ClientState.QUERYING,),
-    ImageBlock: (ClientState.DOWNLOADING,),
-    WaitForData: (ClientState.DOWNLOADING,),
-    BlockRefusal: (ClientState.DOWNLOADING,),
-    UpgradeEndResponse: (ClientState.ENDING, ClientState.COUNTDOWN),
-}
-
 
 class OtaClient:
     """Fetches images for one device. Takes and gives ZCL frames; the server is known by its NWK short address.
@@ -86,7 +74,7 @@ class OtaClient:
         self.running_version = running_version
         self.state = ClientState.OFFLINE
         self.server: int | None = None
-        self.server_eui64 = _NO_SERVER
+        self.server_eui64 = NO_SERVER
         self.block_period_ms = 0
         self._verify = verify
         self._random = generator
@@ -107,14 +95,23 @@ class OtaClient:
         self.server = server
         self.server_eui64 = server_eui64
         self._errors = 0
-        if self.storage.version is None:
-            self.state = ClientState.IDLE
-        elif self.storage.verified:
-            self.state = ClientState.ENDING
-        else:
-            whole = len(self.storage.data) == self.storage.size
-            self.state = ClientState.VERIFYING if whole else ClientState.DOWNLOADING
+        self.state = self.storage.begins
+        if self.state == ClientState.IDLE and not self.config.unprompted:
+            self._wait(None)
+            return
         self._wait(now + self._random.uniform(0.0, self.config.start_jitter))
+
+    def ask(self, now: float) -> None:
+        """Query now, unless a query or a transfer is under way: also while an image here waits for its activation."""
+        if self._at_rest:
+            self._errors = 0
+            self._query(now)
+
+    @property
+    def _at_rest(self) -> bool:
+        # DUE lasts where the device does not upgrade at the server's word: a meter's image waits for its CS06.
+        waits = self._told_to_wait and self.state == ClientState.ENDING
+        return waits or self.state in (ClientState.IDLE, ClientState.DUE)
 
     def stop(self) -> None:
         """The network is gone: ask for nothing until the next start."""
@@ -142,11 +139,7 @@ class OtaClient:
     @property
     def upgrade_status(self) -> int:
         """ImageUpgradeStatus (0x0006)."""
-        if self.state == ClientState.ENDING and self._told_to_wait:
-            return UpgradeStatus.WAITING
-        if self.state == ClientState.OFFLINE and self.storage.version is not None:
-            return UpgradeStatus.DOWNLOADED if self.storage.verified else UpgradeStatus.DOWNLOADING
-        return UPGRADE_STATUS[self.state]
+        return upgrade_status(self.state, self.storage, told_to_wait=self._told_to_wait)
 
     def receive(self, source: int, frame: zcl.Frame, now: float, *, unicast: bool = True) -> list[object]:
         """Take one frame of the cluster, from the server to this client: a command, or a Default Response."""
@@ -160,8 +153,7 @@ class OtaClient:
             return events
         if frame.command == IMAGE_NOTIFY and unicast:
             # ZCL8 11.13.3.5.1: after a unicast notification a client asks, whatever is in it.
-            if self.state == ClientState.IDLE:
-                self._query(now)
+            self.ask(now)
             self._respond(source, frame, zcl.Status.SUCCESS, unicast)
             return events
         try:
@@ -177,7 +169,7 @@ class OtaClient:
 
     def _answered(self, message: Message | None, frame: zcl.Frame, now: float, events: list[object]) -> int:
         """Act on the server's answer, and return the status of having done so."""
-        expected = _EXPECTED.get(type(message))
+        expected = EXPECTED.get(type(message))
         if expected is None:
             own = frame.manufacturer is not None
             return zcl.Status.UNSUP_MANUF_CLUSTER_COMMAND if own else zcl.Status.UNSUP_CLUSTER_COMMAND
@@ -237,14 +229,14 @@ class OtaClient:
         """ZCL8 11.13.3.5: a broadcast notification is for those that it fits, and for a part of them."""
         config = self.config
         if (
-            self.state == ClientState.IDLE
+            self._at_rest
             and 1 <= message.jitter <= 100
             and message.manufacturer in (config.manufacturer, ANY_MANUFACTURER)
             and message.image_type in (config.image_type, ANY_IMAGE_TYPE)
-            and (message.version != self.running_version)
+            and message.version not in (self.running_version, self.storage.version)
             and self._random.randint(1, 100) <= message.jitter
         ):
-            self._query(now)
+            self.ask(now)
 
     def _offered(self, message: QueryNextImageResponse, now: float, events: list[object]) -> int:
         config = self.config
@@ -252,24 +244,25 @@ class OtaClient:
             self._failed("not authorised", now, events)
             return SUCCESS
         if message.status != SUCCESS:
-            self._rest(now + config.query_interval)
+            self._found_nothing(now)
             return SUCCESS
         named = (message.manufacturer, message.image_type)
-        if named != (config.manufacturer, config.image_type) or message.size < _SMALLEST_FILE:
+        if named != (config.manufacturer, config.image_type) or message.size < SMALLEST_FILE:
             return zcl.Status.INVALID_VALUE
-        refusal = None
-        if message.size > config.storage_limit:
-            refusal = f"{message.size} octets, room for {config.storage_limit}"
-        elif not config.version_policy.allows(self.running_version, message.version):
-            refusal = f"version {self.running_version:#010x} runs"
+        refusal = config.refusal(self.running_version, message.version, message.size)
         if refusal is not None:
             events.append(ImageRefused(message.version, refusal))
-            self._rest(now + config.query_interval)
+            self._found_nothing(now)
             return zcl.Status.INSUFFICIENT_SPACE if message.size > config.storage_limit else SUCCESS
-        self.storage.begin(message.version, message.size)
+        storage = self.storage
+        if storage.verified and (storage.version, storage.size) == (message.version, message.size):
+            self._found_nothing(now)  # it is here already; assumed: no other file has its version and size
+            return SUCCESS
+        self._told_to_wait = False
+        storage.begin(message.version, message.size)
         self.state = ClientState.DOWNLOADING
         self._errors = 0
-        events.append(DownloadStarted(message.version, message.size, len(self.storage.data)))
+        events.append(DownloadStarted(message.version, message.size, len(storage.data)))
         self._request(now)
         return SUCCESS
 
@@ -365,7 +358,7 @@ class OtaClient:
             self._failed(zcl.status_name(status), now, events)
         elif command == UPGRADE_END_REQUEST:
             # OTA-TC-14C: ABORT to the Upgrade End Request takes the image back.
-            if taken_back and state in _EXPECTED[UpgradeEndResponse]:
+            if taken_back and state in EXPECTED[UpgradeEndResponse]:
                 self._abort(status, now, events)
         elif command in (IMAGE_BLOCK_REQUEST, IMAGE_PAGE_REQUEST) and state == ClientState.DOWNLOADING:
             if taken_back:
@@ -412,7 +405,7 @@ class OtaClient:
         # ZCL8 11.13.9.3: says so, does not upgrade, drops the file.
         self._end(zcl.Status.INVALID_IMAGE, now)
         self.storage.clear()
-        self._rest(now + self.config.query_interval)
+        self._found_nothing(now)
 
     def _end(self, status: int, now: float) -> None:
         config = self.config
@@ -446,9 +439,7 @@ class OtaClient:
         seconds = message.upgrade_time - message.current_time
         if message.upgrade_time == UPGRADE_WAIT or seconds < 0:
             # A time in the past is asked about again, as the wait is (Ember).
-            self.state = ClientState.ENDING
-            self._told_to_wait = True
-            self._wait(now + config.wait_interval)
+            self._hold(now)
             events.append(UpgradeScheduled(version, None))
         else:
             delay = max(float(seconds), config.activation_delay)
@@ -465,7 +456,19 @@ class OtaClient:
 
     # --- time and frames -----------------------------------------------------------------------------------------
 
-    def _rest(self, until: float) -> None:
+    def _found_nothing(self, now: float) -> None:
+        """Wait for the next query, or with an image that waits for its activation, go on waiting for that."""
+        if self.storage.verified:
+            self._hold(now)
+        else:
+            self._rest(now + self.config.query_interval if self.config.unprompted else None)
+
+    def _hold(self, now: float) -> None:
+        self.state = ClientState.ENDING
+        self._told_to_wait = True
+        self._wait(now + self.config.wait_interval)
+
+    def _rest(self, until: float | None) -> None:
         self.state = ClientState.IDLE
         self._told_to_wait = False
         self._paging = False
@@ -474,7 +477,7 @@ class OtaClient:
         self._ahead.clear()
         self._wait(until)
 
-    def _wait(self, until: float) -> None:
+    def _wait(self, until: float | None) -> None:
         self._outstanding = False
         self._deadline = until
 

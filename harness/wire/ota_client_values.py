@@ -8,7 +8,17 @@ from enum import IntEnum
 from typing import Final
 
 from harness.wire.image import STACK_PRO
-from harness.wire.ota_messages import VersionPolicy
+from harness.wire.ota_messages import (
+    BlockRefusal,
+    ImageBlock,
+    QueryNextImageResponse,
+    UpgradeEndResponse,
+    VersionPolicy,
+    WaitForData,
+)
+
+SMALLEST_FILE: Final = 56  # ZCL8 11.4.2: a header without options
+NO_SERVER: Final = 0xFFFFFFFFFFFFFFFF  # ZCL8 11.10.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,8 @@ class OtaClientConfig:
     keeps_block_period: bool = True  # whether it has the MinimumBlockPeriod attribute, ZCL8 11.10.10
     start_jitter: float = 255.0  # Ember: the first query comes 0 to 255 s after the network is up
     query_interval: float = 3600.0  # assumed: between queries that found nothing
+    # Whether it queries of its own accord. False: only when its owner or a notification says so, and after a failure.
+    unprompted: bool = True
     requery_delay: float = 5.0  # assumed: from a download that was aborted to the next query
     response_timeout: float = 3.0  # Ember
     back_off: float = 2.0  # Ember: from a time-out to the next attempt
@@ -43,6 +55,12 @@ class OtaClientConfig:
     storage_limit: int = 1 << 20  # assumed: octets of the largest file it has room for
     version_policy: VersionPolicy = VersionPolicy.DIFFERENT  # assumed
 
+    def refusal(self, running: int, version: int, size: int) -> str | None:
+        """Why an image is not taken, None when it is."""
+        if size > self.storage_limit:
+            return f"{size} octets, room for {self.storage_limit}"
+        return None if self.version_policy.allows(running, version) else f"version {running:#010x} runs"
+
 
 @dataclass(slots=True)
 class OtaStorage:
@@ -52,6 +70,15 @@ class OtaStorage:
     size: int = 0
     data: bytearray = field(default_factory=bytearray)
     verified: bool = False
+
+    @property
+    def begins(self) -> ClientState:
+        """Where a client begins that finds this."""
+        if self.version is None:
+            return ClientState.IDLE
+        if self.verified:
+            return ClientState.ENDING
+        return ClientState.VERIFYING if len(self.data) == self.size else ClientState.DOWNLOADING
 
     def begin(self, version: int, size: int) -> None:
         """Make room for another file, unless a part of this very one is there."""
@@ -78,6 +105,16 @@ class ClientState(IntEnum):
     DUE = 7  # told its owner to upgrade
 
 
+# In which states an answer is one; elsewhere it is refused with FAILURE (Ember).
+EXPECTED: Final[Mapping[type, tuple[ClientState, ...]]] = {
+    QueryNextImageResponse: (ClientState.QUERYING,),
+    ImageBlock: (ClientState.DOWNLOADING,),
+    WaitForData: (ClientState.DOWNLOADING,),
+    BlockRefusal: (ClientState.DOWNLOADING,),
+    UpgradeEndResponse: (ClientState.ENDING, ClientState.COUNTDOWN),
+}
+
+
 class UpgradeStatus(IntEnum):
     """ImageUpgradeStatus, ZCL8 11.10.7, as far as a client of this harness goes."""
 
@@ -88,7 +125,7 @@ class UpgradeStatus(IntEnum):
     COUNT_DOWN = 4
 
 
-UPGRADE_STATUS: Final[Mapping[ClientState, UpgradeStatus]] = {
+_UPGRADE_STATUS: Final[Mapping[ClientState, UpgradeStatus]] = {
     ClientState.OFFLINE: UpgradeStatus.NORMAL,
     ClientState.IDLE: UpgradeStatus.NORMAL,
     ClientState.QUERYING: UpgradeStatus.NORMAL,
@@ -98,6 +135,15 @@ UPGRADE_STATUS: Final[Mapping[ClientState, UpgradeStatus]] = {
     ClientState.COUNTDOWN: UpgradeStatus.COUNT_DOWN,
     ClientState.DUE: UpgradeStatus.COUNT_DOWN,
 }
+
+
+def upgrade_status(state: ClientState, storage: OtaStorage, *, told_to_wait: bool) -> UpgradeStatus:
+    """ImageUpgradeStatus of a client; `told_to_wait` by the last Upgrade End Response."""
+    if told_to_wait and state in (ClientState.ENDING, ClientState.QUERYING):
+        return UpgradeStatus.WAITING
+    if state == ClientState.OFFLINE and storage.version is not None:
+        return UpgradeStatus.DOWNLOADED if storage.verified else UpgradeStatus.DOWNLOADING
+    return _UPGRADE_STATUS[state]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from harness.errors import LocalProtocolError, RemoteProtocolError
 from harness.wire import zcl
@@ -30,115 +28,21 @@ from harness.wire.ota_messages import (
     QueryNextImageResponse,
     UpgradeEndRequest,
     UpgradeEndResponse,
-    VersionPolicy,
     WaitForData,
     build_message,
     parse_message,
 )
-
-# Octets of an image that one frame holds: 127 less MAC 11, NWK 8, its security 18, APS 8, ZCL 3 and the 14 of the
-# response; and less the 9 of APS security.
-LARGEST_BLOCK = 65
-LARGEST_BLOCK_SECURED = LARGEST_BLOCK - 9
-
-
-@dataclass(frozen=True, slots=True)
-class OtaServerConfig:
-    """What an OTA server does where the standard leaves it a choice."""
-
-    block_size: int = LARGEST_BLOCK_SECURED
-    block_period_ms: int = 0  # ZCL8 11.10.10: the pace it asks of its clients; 0: their own
-    page_requests: bool = True  # optional for a server, ZCL8 11.13.7
-    shortest_spacing: float = (
-        0.02  # assumed: s between the blocks of a page, whatever less the client asks for
-    )
-    # An operator says what to offer, so that older versions go too; never the running one, ZCL8 11.13.5.
-    version_policy: VersionPolicy = VersionPolicy.DIFFERENT
-    # UTC seconds since 2000 at time 0 of the carrier's clock; None: no clock, times are sent as 0 and a delay.
-    utc_at_zero: int | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Offer:
-    """One image that waits at the server, for one client (EUI-64) or, with None, for all that it fits."""
-
-    image: OtaImage
-    data: bytes
-    client: int | None
-    upgrade_at: int
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        """Manufacturer, image type and version: how the commands name the file."""
-        return (self.image.manufacturer, self.image.image_type, self.image.version)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageQueried:
-    """A client asked for an image, and what it was answered."""
-
-    client: int
-    manufacturer: int
-    image_type: int
-    version: int
-    hardware: int | None
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransferStarted:
-    """A client asked for its first block of an image, at `offset`."""
-
-    client: int
-    version: int
-    offset: int
-    total: int
-
-
-class TransferProgressed(NamedTuple):
-    """A block was served: `offset` of `total` octets are behind it."""
-
-    client: int
-    version: int
-    offset: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransferCompleted:
-    """The last octet of an image was served for the first time. Not yet the client's word that it has it."""
-
-    client: int
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradeEnded:
-    """A client said how its transfer ended: SUCCESS, INVALID_IMAGE, REQUIRE_MORE_IMAGE or ABORT."""
-
-    client: int
-    manufacturer: int
-    image_type: int
-    version: int
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageWithdrawn:
-    """An image was taken back after `offset` octets of it went to `client`; None: it was for all, nobody had begun."""
-
-    client: int | None
-    version: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRefused:
-    """A request was answered with an error status."""
-
-    client: int
-    command: int
-    status: int
+from harness.wire.ota_server_values import LARGEST_BLOCK as LARGEST_BLOCK
+from harness.wire.ota_server_values import LARGEST_BLOCK_SECURED as LARGEST_BLOCK_SECURED
+from harness.wire.ota_server_values import ImageQueried as ImageQueried
+from harness.wire.ota_server_values import ImageWithdrawn as ImageWithdrawn
+from harness.wire.ota_server_values import Offer as Offer
+from harness.wire.ota_server_values import OtaServerConfig as OtaServerConfig
+from harness.wire.ota_server_values import RequestRefused as RequestRefused
+from harness.wire.ota_server_values import TransferCompleted as TransferCompleted
+from harness.wire.ota_server_values import TransferProgressed as TransferProgressed
+from harness.wire.ota_server_values import TransferStarted as TransferStarted
+from harness.wire.ota_server_values import UpgradeEnded as UpgradeEnded
 
 
 class _Transfer:
@@ -189,6 +93,7 @@ class OtaServer:
         self._transfers: dict[int, _Transfer] = {}
         self._pages: dict[int, _Page] = {}
         self._holds: dict[int, float] = {}
+        self._settled: dict[int, tuple[tuple[int, int, int], int]] = {}
         self._outgoing: list[tuple[int, bytes]] = []
         self._sequence = 0
 
@@ -222,6 +127,28 @@ class OtaServer:
                 transfer.withdrawn = True
                 events.append(ImageWithdrawn(client, offer.image.version, transfer.offset))
         return events
+
+    def settle(self, client: int, key: tuple[int, int, int], upgrade_at: int) -> None:
+        """Go on telling a client `upgrade_at` of a file that it has whole, and that is on offer no more.
+
+        It outlives `forget` and is to be given anew after a restart: a client that waits asks every hour, and one that
+        is told that there is no such image throws its own away.
+        """
+        self._settled[client] = (key, upgrade_at)
+
+    def unsettle(self, client: int) -> None:
+        """Tell a client nothing more of what it was settled to have."""
+        self._settled.pop(client, None)
+
+    def fetching(self, client: int) -> Offer | None:
+        """The offer that a client last fetched something of; None: of none, or it was taken back before the end."""
+        transfer = self._transfers.get(client)
+        return None if transfer is None or transfer.withdrawn else transfer.offer
+
+    def fetched(self, client: int, offer: Offer) -> bool:
+        """Whether a client said last that it has this image whole."""
+        transfer = self._transfers.get(client)
+        return transfer is not None and transfer.offer is offer and transfer.ended == SUCCESS
 
     def release(self, offer: Offer, now: float) -> None:
         """Send every client that was told to wait with this image an Upgrade End Response that says now."""
@@ -460,7 +387,11 @@ class OtaServer:
                     transfer = self._transfers[client] = _Transfer(offer, len(offer.data))
                     break
             else:
-                self._refuse(client, frame, NO_IMAGE_AVAILABLE, events)
+                settled = self._settled.get(client)
+                if settled is not None and settled[0] == key and request.status == SUCCESS:
+                    self._tell(client, key, settled[1], frame, now)
+                else:
+                    self._refuse(client, frame, NO_IMAGE_AVAILABLE, events)
                 return
         if transfer.ended != request.status:
             transfer.ended = request.status
@@ -471,10 +402,13 @@ class OtaServer:
         elif transfer.withdrawn:
             self._refuse(client, frame, ABORT, events)
         else:
-            current = self._utc(now)
-            at = transfer.offer.upgrade_at
-            due = at if at == UPGRADE_WAIT else max(at, current)
-            self._send(client, UpgradeEndResponse(*key, current, due), frame.sequence)
+            self._tell(client, key, transfer.offer.upgrade_at, frame, now)
+
+    def _tell(self, client: int, key: tuple[int, int, int], at: int, frame: zcl.Frame, now: float) -> None:
+        """Answer an Upgrade End Request of success."""
+        current = self._utc(now)
+        due = at if at == UPGRADE_WAIT else max(at, current)
+        self._send(client, UpgradeEndResponse(*key, current, due), frame.sequence)
 
     def _utc(self, now: float) -> int:
         return 0 if self.config.utc_at_zero is None else self.config.utc_at_zero + int(now)

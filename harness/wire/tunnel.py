@@ -166,6 +166,10 @@ class TunnelClient:
             line.attempts = 0
             self._request(peer, line, now)
 
+    def restore(self, peer: int, tunnel: int, now: float) -> None:
+        """Hold a tunnel that an earlier run opened to a peer."""
+        self._lines[peer] = _Line(_State.OPEN, tunnel, deadline=now + self.config.renew)
+
     def send(self, peer: int, data: bytes, now: float) -> None:
         """Send through the tunnel; without one, open it first.
 

@@ -66,6 +66,10 @@ class TunnelServer:
         """The id of a client's latest tunnel; None when it has none."""
         return next((tunnel for tunnel, it in reversed(self._tunnels.items()) if it.peer == peer), None)
 
+    def restore(self, peer: int, tunnel: int, now: float) -> None:
+        """Hold a tunnel that an earlier run granted to a client."""
+        self._tunnels[tunnel] = _Granted(peer, self.config.max_transfer, now + self.config.close_timeout)
+
     def send(self, peer: int, data: bytes, now: float) -> None:
         """Send through a client's latest tunnel. LocalProtocolError when it has none, or that does not take so much."""
         tunnel = self.tunnel(peer)

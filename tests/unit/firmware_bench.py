@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness.members.firmware import Firmware
-from harness.members.firmware_values import CommandRefused, FirmwareConfig, FirmwareFlash
+from harness.members.firmware_values import ActivationEnded, CommandRefused, FirmwareConfig, FirmwareFlash
 from harness.members.kinds import DeviceKind
 from harness.wire.gbcs import build_message, parse_message
 from harness.wire.gbcs_image import build_upgrade_image, image_hash, sign_image
@@ -114,3 +114,8 @@ def refusal(events):
     """The reason of the one refusal that the events are."""
     assert [type(event) for event in events] == [CommandRefused]
     return events[0].reason
+
+
+def activated(version):
+    """What a device says that has come back running an image of `version`."""
+    return ActivationEnded(version, version, ActivateImageResponse.SUCCESS)

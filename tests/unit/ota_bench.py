@@ -7,8 +7,11 @@ import random
 import struct
 from functools import partial
 
+from harness.members.device_values import DeviceConfig
+from harness.members.firmware_values import FirmwareConfig
 from harness.members.hub import Hub
-from harness.members.ppmid import Ppmid, PpmidConfig
+from harness.members.kinds import DeviceKind
+from harness.members.ppmid import Ppmid
 from harness.wire import zcl
 from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, Restart
 from harness.wire.image import OtaImage, build_image
@@ -109,7 +112,9 @@ LINK_DELAY = 0.005
 def ppmid_config(**ota):
     """The PPMID of the standing rig: the DCC sample's manufacturer, type and hardware. It starts at once."""
     ota = {"hardware_version": 0x1180, "start_jitter": 0.0} | ota
-    return PpmidConfig(OtaClientConfig(0x121D, 0x0084, **ota), running_version=1)
+    client = OtaClientConfig(0x121D, 0x0084, **ota)
+    firmware = FirmwareConfig(DeviceKind.PPMID, PPMID_EUI64, 0x121D, 0x0084, client.hardware_version)
+    return DeviceConfig(firmware, 1, client, model="PPMID")
 
 
 def ppmid_image(version=2, size=500, **fields):

@@ -1,4 +1,4 @@
-"""A hub and PPMIDs with certificates, on a link that knows their keys and loses and repeats messages."""
+"""A hub and devices with certificates, on a link that knows their keys and loses and repeats messages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import random
 import struct
 from functools import partial
 
+from harness.members.device_values import DeviceConfig
+from harness.members.firmware_values import FirmwareConfig
 from harness.members.hub import Hub, HubConfig
-from harness.members.ppmid import Ppmid, PpmidConfig
+from harness.members.kinds import DeviceKind
+from harness.members.ppmid import Ppmid
 from harness.rig.authority import make_authority
 from harness.wire.application import (
     SMART_ENERGY_PROFILE,
@@ -23,7 +26,8 @@ from harness.wire.certificates import SUITE_2
 from harness.wire.ota_client_values import OtaClientConfig
 
 HUB, PPMID, SECOND = 0x000D6F000A906900, 0x000D6F000A9069E7, 0x000D6F000A9069E8
-SHORTS = {HUB: 0x0000, PPMID: 0x1A2B, SECOND: 0x1A2C}
+ESME, GSME = 0x00DB1234567890A0, 0x00DB1234567890A1
+SHORTS = {HUB: 0x0000, PPMID: 0x1A2B, SECOND: 0x1A2C, ESME: 0x1A2D, GSME: 0x1A2E}
 DELAY = 0.005
 
 _AUTHORITY = make_authority(random.Random(3).randbytes, suites=(SUITE_2,))
@@ -40,19 +44,24 @@ def hub_config(**fields):
 def ppmid_config(eui64=PPMID, **fields):
     """A secured PPMID with certificates, which starts its OTA at once."""
     ota = OtaClientConfig(0x121D, 0x0084, hardware_version=0x1180, start_jitter=0.0)
-    return PpmidConfig(ota, 1, **({"secured": True, "credentials": CREDENTIALS[eui64]} | fields))
+    firmware = FirmwareConfig(DeviceKind.PPMID, eui64, 0x121D, 0x0084, 0x1180)
+    return DeviceConfig(firmware, 1, ota, **({"secured": True, "credentials": CREDENTIALS[eui64]} | fields))
 
 
 class SecuredHan:
-    """The carriers of all members in one: a message under a key that the other side has not is lost."""
+    """The carriers of all members in one: a message under a key that the other side has not is lost.
 
-    def __init__(self, *eui64s, hub=None, ppmid=None, loss=0.0, repeats=0.0, seed=1):
+    `devices` are behaviours by EUI-64; without them those of `eui64s` are PPMIDs.
+    """
+
+    def __init__(self, *eui64s, hub=None, ppmid=None, devices=None, loss=0.0, repeats=0.0, seed=1):
         self.now = 0.0
         self.random = random.Random(seed)
         self.loss, self.repeats = loss, repeats
         self.members = {HUB: Hub(hub or hub_config(), random.Random(seed))}
-        for eui64 in eui64s or (PPMID,):
-            self.members[eui64] = Ppmid(ppmid or ppmid_config(eui64), random.Random(eui64))
+        self.members |= devices or {
+            eui64: Ppmid(ppmid or ppmid_config(eui64), random.Random(eui64)) for eui64 in eui64s or (PPMID,)
+        }
         self.by_short = {SHORTS[eui64]: eui64 for eui64 in self.members}
         # What each has as link key with each, the last one last; None is the pre-configured one.
         self.keys = {}

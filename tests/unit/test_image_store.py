@@ -19,17 +19,18 @@ from harness.members.image_store_values import (
     RefusalReason,
     SlotGroup,
     StorePolicy,
-    TargetKind,
     TransferAlert,
     TransferFailed,
     Verdict,
     Victim,
 )
+from harness.members.kinds import DeviceKind
 from harness.wire.gbcs_image import UpgradeImage, build_upgrade_image
 from harness.wire.gbcs_payloads import TransferResponse
 from harness.wire.image import OtaImage, build_image
 
-ESME, GSME, HCALCS, PPMID, BRIDGE = TargetKind
+ESME, GSME, HCALCS, PPMID, BRIDGE, IHD = DeviceKind
+TAKERS = (ESME, GSME, HCALCS, PPMID, BRIDGE)  # an IHD takes no image
 DEVICES = {ESME: 0xE1, GSME: 0x61, HCALCS: 0xA1, PPMID: 0x71, BRIDGE: 0xB1}
 SHARED = (GSME, HCALCS, PPMID, BRIDGE)
 STAGES = ("waiting", "just started", "half way", "all octets gone")
@@ -206,12 +207,12 @@ def test_a_hub_without_a_slot_for_a_kind_refuses_its_images():
 
 def test_two_hubs_differ_by_policy_alone():
     """The same deliveries, side by side: one slot for all, or a slot for each kind and no overwriting."""
-    apart = StorePolicy(groups=tuple(SlotGroup((kind,)) for kind in TargetKind), same_target=Verdict.REFUSE)
-    every_pair = {(one, other): Verdict.OVERWRITE for one in TargetKind for other in TargetKind}
-    single = StorePolicy(groups=(SlotGroup(tuple(TargetKind)),), precedence=every_pair)
+    apart = StorePolicy(groups=tuple(SlotGroup((kind,)) for kind in TAKERS), same_target=Verdict.REFUSE)
+    every_pair = {(one, other): Verdict.OVERWRITE for one in TAKERS for other in TAKERS}
+    single = StorePolicy(groups=(SlotGroup(tuple(TAKERS)),), precedence=every_pair)
     stores = ImageStore(apart), ImageStore(single)
     for store in stores:
-        for version, kind in enumerate((*TargetKind, ESME), 1):
+        for version, kind in enumerate((*TAKERS, ESME), 1):
             store.receive(image(version), kind, DEVICES[kind], 0.0)
     assert versions(stores[0]) == [1, 2, 3, 4, 5]
     assert versions(stores[1]) == [6]
@@ -295,7 +296,7 @@ def test_force_replace_forces_where_the_policy_says_so(force_replace, forces):
 
 def test_a_ppmid_image_has_no_force_replace():
     """What stands in that place of a plain image is firmware, unless a policy says that PPMIDs have trailers, too."""
-    for kinds, left in ((StorePolicy().trailer_kinds, [1]), (tuple(TargetKind), [2])):
+    for kinds, left in ((StorePolicy().trailer_kinds, [1]), (tuple(TAKERS), [2])):
         store = ImageStore(StorePolicy(force_replace_forces=True, trailer_kinds=kinds))
         store.receive(image(1), GSME, 0x61, 0.0)
         store.receive(forcing(2), PPMID, 0x71, 1.0)

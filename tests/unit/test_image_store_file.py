@@ -20,13 +20,14 @@ from harness.members.image_store_values import (
     SlotGroup,
     SnapshotLost,
     StorePolicy,
-    TargetKind,
     TransferAlert,
 )
+from harness.members.kinds import DeviceKind
 from harness.wire.gbcs_payloads import TransferResponse
 from harness.wire.image import OtaImage
 
-ESME, GSME, HCALCS, PPMID, BRIDGE = TargetKind
+ESME, GSME, HCALCS, PPMID, BRIDGE, IHD = DeviceKind
+TAKERS = (ESME, GSME, HCALCS, PPMID, BRIDGE)  # an IHD takes no image
 POLICY = StorePolicy(groups=(SlotGroup((GSME, HCALCS, PPMID, BRIDGE), slots=4),), transfer_attempts=None)
 TARGETS = {0x61: GSME, 0x71: PPMID, 0xB1: BRIDGE}
 SIZE = 60  # octets of each image

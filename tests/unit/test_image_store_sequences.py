@@ -15,16 +15,17 @@ from harness.members.image_store_values import (
     ImageTransferred,
     SlotGroup,
     StorePolicy,
-    TargetKind,
     TransferAlert,
     Verdict,
     Victim,
 )
+from harness.members.kinds import DeviceKind
 from harness.wire.gbcs_image import UpgradeImage, build_upgrade_image
 from harness.wire.gbcs_payloads import TransferResponse
 from harness.wire.image import OtaImage
 
-ESME, GSME, HCALCS, PPMID, BRIDGE = TargetKind
+ESME, GSME, HCALCS, PPMID, BRIDGE, IHD = DeviceKind
+TAKERS = (ESME, GSME, HCALCS, PPMID, BRIDGE)  # an IHD takes no image
 SHARED = (GSME, HCALCS, PPMID, BRIDGE)
 
 
@@ -59,7 +60,7 @@ POLICIES = st.builds(
     expires_during_transfer=st.booleans(),
     transfer_attempts=st.sampled_from([None, 1, 2]),
 )
-TARGETS = dict(enumerate((*TargetKind, *TargetKind, BRIDGE, BRIDGE)))
+TARGETS = dict(enumerate((*TAKERS, *TAKERS, BRIDGE, BRIDGE)))
 ACTIONS = st.tuples(
     st.sampled_from(
         ["receive"] * 4 + ["start", "progress", "transfer", "fail", "expire", "learn", "cut", "withdraw"]

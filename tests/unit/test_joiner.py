@@ -12,13 +12,14 @@ import pytest
 
 from harness.emulation.node import NodeKind
 from harness.evidence.capture import KeyFile, PcapWriter
-from harness.members.device_values import ImageActivated
+from harness.members.firmware_values import ActivationEnded
 from harness.members.hub_values import WanMessage
 from harness.members.tunnels import MessageReceived
 from harness.radio.runner import DeliveryFailed, RadioLost, RadioRestarted
 from harness.wire.application import LinkKeyEstablished
 from harness.wire.cbke_values import KeyEstablished
 from harness.wire.ota_server import TransferProgressed
+from tests.unit.firmware_bench import activated
 from tests.unit.joined_han import DEVICES, HUB, NETWORK, VERSIONS, joined_han, link_key, new_image
 
 HOUR = 3600.0
@@ -43,7 +44,7 @@ async def test_a_device_joins_establishes_its_key_and_runs_the_image_offered(ver
         assert [event.partner for event in member.of(KeyEstablished)] == [HUB]
         han.offer(member, new_image())
         await han.until(lambda: member.behaviour.running_version == 2, 2 * HOUR)
-        await han.until(lambda: member.of(ImageActivated) == [ImageActivated(2)], 60.0)
+        await han.until(lambda: member.of(ActivationEnded) == [activated(2)], 60.0)
         assert member.joiner.joined
 
 
@@ -163,7 +164,7 @@ async def test_an_end_device_does_all_that_too(kind: NodeKind, version: int) -> 
         node = member.ncp.node
         assert (node.kind, node.mac.receiver_on_when_idle) == (kind, kind == NodeKind.END_DEVICE)
         han.offer(member, new_image())
-        await han.until(lambda: member.of(ImageActivated) == [ImageActivated(2)], 2 * HOUR)
+        await han.until(lambda: member.of(ActivationEnded) == [activated(2)], 2 * HOUR)
         assert member.behaviour.running_version == 2
         member.ncp.commands.clear()
         await asyncio.sleep(HOUR)

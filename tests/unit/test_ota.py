@@ -5,26 +5,26 @@ from __future__ import annotations
 import pytest
 
 from harness.members.hub import AttributeRead, Hub, HubConfig
-from harness.members.ppmid import ImageActivated
 from harness.wire.image import build_image
 from harness.wire.ota_client_values import DownloadAborted, DownloadStarted, ImageVerified, UpgradeScheduled
 from harness.wire.ota_messages import UPGRADE_WAIT
 from harness.wire.ota_server import ImageWithdrawn, OtaServerConfig, TransferStarted, UpgradeEnded
+from tests.unit.firmware_bench import activated
 from tests.unit.ota_bench import PPMID_EUI64, PPMID_SHORT, Han, ppmid_config, ppmid_image
 
 HOURS = 3600.0
 
 
-def activated(version):
+def runs(version):
     """Accepts the event that says so."""
-    return lambda event: event == ImageActivated(version)
+    return lambda event: event == activated(version)
 
 
 def test_a_ppmid_runs_the_image_it_was_sent():
     """FW-08: from the offer to the new version without anyone's help, and the hub reads it back over the HAN."""
     han = Han()
     han.hub.offer(ppmid_image(version=2), PPMID_EUI64, han.now)
-    assert han.run(2 * HOURS, activated(2))
+    assert han.run(2 * HOURS, runs(2))
     assert han.ppmid.running_version == 2
     assert han.now < 60.0
     sequence = han.hub.read_attribute(PPMID_SHORT, 0x0019, 0x0002, han.now)
@@ -37,7 +37,7 @@ def test_an_offer_made_later_is_notified():
     han = Han()
     han.run(100.0)
     han.hub.offer(ppmid_image(version=2), PPMID_EUI64, han.now)
-    assert han.run(200.0, activated(2))
+    assert han.run(200.0, runs(2))
 
 
 @pytest.mark.parametrize("page_size", [0, 200])
@@ -46,7 +46,7 @@ def test_lost_and_repeated_messages_change_nothing_in_the_end(seed, page_size):
     """One message in ten lost, one in ten repeated, in any order: the image arrives whole."""
     han = Han(ppmid_config(page_size=page_size), loss=0.1, repeats=0.1, seed=seed)
     han.hub.offer(ppmid_image(version=2, size=3000), PPMID_EUI64, 0.0)
-    assert han.run(24 * HOURS, activated(2))
+    assert han.run(24 * HOURS, runs(2))
     assert ImageVerified(2, False) not in han.kinds()
 
 
@@ -54,7 +54,7 @@ def messages_of_a_transfer(config):
     """How many messages reach a PPMID from its start to its restart."""
     han = Han(config)
     han.hub.offer(ppmid_image(version=2), PPMID_EUI64, 0.0)
-    assert han.run(2 * HOURS, activated(2))
+    assert han.run(2 * HOURS, runs(2))
     return han.delivered
 
 
@@ -69,14 +69,14 @@ def test_a_power_cut_at_any_message_ends_with_the_right_image(page_size):
         han = Han(config)
         han.hub.offer(ppmid_image(version=2), PPMID_EUI64, 0.0)
         han.on_delivery = lambda han=han, cut=cut: han.delivered == cut and han.power_cut()
-        assert han.run(2 * HOURS, activated(2)), f"cut at message {cut}"
+        assert han.run(2 * HOURS, runs(2)), f"cut at message {cut}"
         assert han.ppmid.running_version == 2
         starts = [event.offset for event in han.kinds() if type(event) in (DownloadStarted, TransferStarted)]
         resumed += starts == [
             0,
             0,
         ]  # one query, one beginning: the second half went on where the first stopped
-        assert han.kinds().count(ImageActivated(2)) == 1
+        assert han.kinds().count(activated(2)) == 1
     assert resumed >= last - 6
 
 
@@ -89,7 +89,7 @@ def test_a_power_cut_at_any_time_ends_with_the_right_image(tenths):
     assert han.ppmid.running_version in (1, 2)
     han.power_cut(dark=20.0)
     assert han.ppmid.running_version in (1, 2)
-    han.run(2 * HOURS, activated(2))
+    han.run(2 * HOURS, runs(2))
     assert han.ppmid.running_version == 2
 
 
@@ -98,7 +98,7 @@ def test_power_cuts_again_and_again_cost_time_only():
     han = Han()
     han.hub.offer(ppmid_image(version=2, size=5000), PPMID_EUI64, 0.0)
     han.on_delivery = lambda: han.delivered % 7 == 0 and han.power_cut()
-    assert han.run(24 * HOURS, activated(2))
+    assert han.run(24 * HOURS, runs(2))
     assert [event.offset for event in han.kinds() if type(event) is DownloadStarted] == [0]
 
 
@@ -112,7 +112,7 @@ def test_a_restarted_hub_goes_on_serving():
     han.hub_deaf = True
     han.run(han.now + 20.0)
     han.hub_deaf = False
-    assert han.run(2 * HOURS, activated(2))
+    assert han.run(2 * HOURS, runs(2))
     assert [event.offset for event in han.kinds() if type(event) is DownloadStarted] == [0]
 
 
@@ -125,7 +125,7 @@ def test_a_hub_that_is_silent_for_long_is_found_again():
     han.run(HOURS)
     assert any(type(event) is DownloadAborted for event in han.kinds())
     han.hub_deaf = False
-    assert han.run(2 * HOURS, activated(2))
+    assert han.run(2 * HOURS, runs(2))
 
 
 @pytest.mark.parametrize("moment", [0.03, 0.08, 0.5, 1.122])
@@ -136,8 +136,8 @@ def test_an_image_overwritten_gives_way_to_the_next(moment):
     han.run(moment)
     (withdrawn,) = han.hub.offer(ppmid_image(version=3, size=800), PPMID_EUI64, han.now)
     assert isinstance(withdrawn, ImageWithdrawn)
-    assert han.run(2 * HOURS, activated(3))
-    assert ImageActivated(2) not in han.kinds()
+    assert han.run(2 * HOURS, runs(3))
+    assert activated(2) not in han.kinds()
 
 
 def test_an_image_that_was_delivered_is_not_lost_to_the_next():
@@ -146,8 +146,8 @@ def test_an_image_that_was_delivered_is_not_lost_to_the_next():
     han.hub.offer(ppmid_image(version=2), PPMID_EUI64, 0.0)
     han.run(HOURS, lambda event: type(event) is UpgradeEnded)
     assert han.hub.offer(ppmid_image(version=3), PPMID_EUI64, han.now) == []
-    assert han.run(2 * HOURS, activated(2))
-    assert han.run(2 * HOURS, activated(3))
+    assert han.run(2 * HOURS, runs(2))
+    assert han.run(2 * HOURS, runs(3))
 
 
 def test_an_image_withdrawn_leaves_the_old_one_running():
@@ -161,7 +161,7 @@ def test_an_image_withdrawn_leaves_the_old_one_running():
     assert aborted.reason == "the server answered ABORT (0x95)"
     assert han.ppmid.running_version == 1
     han.hub.offer(ppmid_image(version=3), PPMID_EUI64, han.now)
-    assert han.run(han.now + 120.0, activated(3))
+    assert han.run(han.now + 120.0, runs(3))
 
 
 def test_many_ppmids_are_served_at_once():
@@ -187,13 +187,13 @@ def test_an_upgrade_waits_for_its_time_and_for_the_word():
     han = Han()
     utc = han.hub.config.ota.utc_at_zero
     han.hub.offer(ppmid_image(version=2), PPMID_EUI64, 0.0, upgrade_at=utc + 600)
-    assert han.run(HOURS, activated(2))
+    assert han.run(HOURS, runs(2))
     assert 630.0 <= han.now <= 632.0
     han.hub.offer(ppmid_image(version=3), PPMID_EUI64, han.now, upgrade_at=UPGRADE_WAIT)
-    assert not han.run(24 * HOURS, activated(3))
+    assert not han.run(24 * HOURS, runs(3))
     assert UpgradeScheduled(3, None) in han.kinds()
     han.hub.release(PPMID_EUI64, han.now)
-    assert han.run(han.now + 60.0, activated(3))
+    assert han.run(han.now + 60.0, runs(3))
 
 
 @pytest.mark.parametrize(

@@ -390,3 +390,39 @@ def test_a_device_specific_file_is_found_by_its_destination():
     assert bench.ask(query._replace(version=9)) == found
     assert bench.ask(query._replace(version=8)) == QueryDeviceSpecificFileResponse(0x98)
     assert bench.ask(query._replace(node=OTHER)) == QueryDeviceSpecificFileResponse(0x98)
+
+
+# --- what its owner asks and tells it of one client -------------------------------------------------------------------
+
+
+def test_whose_offer_a_client_fetches_is_known_until_it_is_taken_back():
+    """Of two offers with the same name, the one that the blocks are of; none after it was withdrawn."""
+    bench = Bench()
+    offer = bench.server.offer(IMAGE, PPMID)
+    assert bench.server.fetching(PPMID) is None
+    bench.ask(ImageBlockRequest(*offer.key, 0, 50))
+    assert bench.server.fetching(PPMID) is offer
+    assert not bench.server.fetched(PPMID, offer)
+    other = bench.server.offer(IMAGE, PPMID)
+    bench.ask(UpgradeEndRequest(0, *offer.key))
+    assert bench.server.fetched(PPMID, offer)
+    assert not bench.server.fetched(PPMID, other)
+    again = bench.server.offer(IMAGE, OTHER)
+    bench.ask(ImageBlockRequest(*again.key, 0, 50), OTHER)
+    bench.server.withdraw(again)
+    assert bench.server.fetching(OTHER) is None
+
+
+def test_a_client_with_a_settled_file_goes_on_being_told_its_time():
+    """Without an offer or a transfer, past `forget`, to success alone and to this file alone, until it is unsettled."""
+    bench = Bench()
+    key = (IMAGE.manufacturer, IMAGE.image_type, IMAGE.version)
+    bench.server.settle(PPMID, key, UPGRADE_WAIT)
+    bench.server.forget(PPMID)
+    assert bench.ask(UpgradeEndRequest(0, *key)) == UpgradeEndResponse(*key, 0, UPGRADE_WAIT)
+    assert bench.events == []
+    assert bench.ask(UpgradeEndRequest(0x96, *key)) == Status.NO_IMAGE_AVAILABLE
+    assert bench.ask(UpgradeEndRequest(0, *key[:2], key[2] + 1)) == Status.NO_IMAGE_AVAILABLE
+    assert bench.ask(UpgradeEndRequest(0, *key), OTHER) == Status.NO_IMAGE_AVAILABLE
+    bench.server.unsettle(PPMID)
+    assert bench.ask(UpgradeEndRequest(0, *key)) == Status.NO_IMAGE_AVAILABLE

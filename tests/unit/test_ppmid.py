@@ -7,9 +7,12 @@ import struct
 
 import pytest
 
-from harness.members.ppmid import IN_HOME_DISPLAY, PREPAYMENT_TERMINAL, ImageActivated, Ppmid
+from harness.members.device_values import IN_HOME_DISPLAY, PREPAYMENT_TERMINAL
+from harness.members.firmware_values import TEST_BROKER, AlertRaised
+from harness.members.ppmid import Ppmid
 from harness.wire import zcl
 from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, Restart, SimpleDescriptor
+from harness.wire.gbcs_names import PPMID_FIRMWARE_ACTIVATION
 from harness.wire.image import build_image
 from harness.wire.ota_messages import (
     ImageBlock,
@@ -19,6 +22,7 @@ from harness.wire.ota_messages import (
     parse_message,
 )
 from harness.wire.zcl import Status
+from tests.unit.firmware_bench import activated
 from tests.unit.ota_bench import HUB_EUI64, PPMID_SHORT, ppmid_config, ppmid_image, replace_peer, zdo_answer
 
 
@@ -56,7 +60,7 @@ class Bench:
 def test_its_endpoint_is_described_as_configured():
     """Smart Energy profile, In-Home Display or Prepayment Terminal, Basic server, OTA client."""
     assert Bench().ppmid.descriptors == (
-        SimpleDescriptor(1, SMART_ENERGY_PROFILE, IN_HOME_DISPLAY, 0, (0x0000,), (0x0019,)),
+        SimpleDescriptor(1, SMART_ENERGY_PROFILE, IN_HOME_DISPLAY, 0, (0x0000,), (0x0019, 0x0702, 0x0705)),
     )
     config = ppmid_config()
     object.__setattr__(config, "device", PREPAYMENT_TERMINAL)
@@ -136,10 +140,11 @@ def test_it_activates_by_itself_and_says_what_it_runs():
     bench.now += 3.0
     events = bench.ppmid.on_deadline(bench.now)
     assert events[-1] == Restart(30.0)
-    assert (bench.ppmid.running_version, bench.ppmid.flash.activating) == (1, True)
+    assert (bench.ppmid.running_version, bench.ppmid.flash.firmware.changing) == (1, True)
     assert bench.ppmid.next_deadline() is None
-    assert bench.ppmid.network_up(PPMID_SHORT, bench.now + 30.0) == [ImageActivated(2)]
-    assert (bench.ppmid.running_version, bench.ppmid.flash.activating) == (2, False)
+    alert = AlertRaised(PPMID_FIRMWARE_ACTIVATION, TEST_BROKER, 1)
+    assert bench.ppmid.network_up(PPMID_SHORT, bench.now + 30.0) == [activated(2), alert]
+    assert (bench.ppmid.running_version, bench.ppmid.flash.firmware.changing) == (2, False)
     assert bench.ppmid.flash.download.version is None
     assert bench.ppmid.network_up(PPMID_SHORT, bench.now + 60.0) == []
 
@@ -153,7 +158,7 @@ def test_a_power_cut_while_it_changes_over_still_ends_with_the_new_image():
     bench.ppmid.power_cut()
     bench.ppmid.power_cut()
     assert bench.ppmid.running_version == 2
-    assert bench.ppmid.network_up(PPMID_SHORT, 100.0) == [ImageActivated(2)]
+    assert bench.ppmid.network_up(PPMID_SHORT, 100.0)[0] == activated(2)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +168,9 @@ def test_a_power_cut_while_it_changes_over_still_ends_with_the_new_image():
 def test_an_image_for_other_hardware_is_refused(fields):
     """The header's range does not have this device: INVALID_IMAGE, nothing kept."""
     bench = Bench()
-    (verified,) = bench.download(ppmid_image(version=2, **fields))
+    verified, rejected = bench.download(ppmid_image(version=2, **fields))
     assert not verified.good
+    assert "hardware versions" in rejected.reason
     assert bench.ppmid.flash.download.version is None
 
 

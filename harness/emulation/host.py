@@ -93,7 +93,7 @@ class MemberNode(NodeListener):
         self._channels = channels
         self._join_retry_us = round(join_retry * 1e6)
         self._on_event = on_event
-        self._joiners: set[int] = set()  # those that may join now
+        self._joiners: frozenset[int] = frozenset()  # those that may join now
         self._deadline: Timer | None = None
         self._retry: Timer | None = None
         self._restart: Timer | None = None
@@ -124,7 +124,7 @@ class MemberNode(NodeListener):
     def power_off(self) -> None:
         """Take the node's power away, as if its radio failed: the behaviour is none the wiser."""
         self._cancel()
-        self._joiners.clear()
+        self._joiners = frozenset()
         self.node.power_off()
 
     def power_cut(self) -> None:
@@ -142,7 +142,9 @@ class MemberNode(NodeListener):
         LocalProtocolError for anything else, and for a node that has power.
         """
         if self.node.powered:
-            raise LocalProtocolError(f"{format_eui64(self.node.eui64)} has power: its network is not replaced")
+            raise LocalProtocolError(
+                f"{format_eui64(self.node.eui64)} has power: its network is not replaced"
+            )
         self.node.power_on(resume=False)
         self.node.restore(saved)
         self.node.power_off()
@@ -210,7 +212,7 @@ class MemberNode(NodeListener):
             when = max(ceil(deadline * 1e6), self.air.now)
             self._deadline = self.air.call_at(when, self._due, deadline)
 
-    def _permit(self, joiners: set[int]) -> None:
+    def _permit(self, joiners: frozenset[int]) -> None:
         """Let devices associate as long as one of them may join; the others have no key to get any further with."""
         self._joiners = joiners
         if self.joined:

@@ -318,8 +318,10 @@ class NwkLayer:
         if isinstance(command, RouteRequest):
             node.routing.route_requested(nwk, command, sender, lqi)  # has a table of its own
             return
-        if self._remember(nwk, [sender, node.short]) is None:
+        entry = self._remember(nwk, [sender, node.short])
+        if entry is None:
             return
+        entry.frame = None  # kept below where it is sent on; that it was seen is enough otherwise
         # Zigbee PRO 3.6.5: 0xFFFC is for routers, 0xFFFD for all whose receiver is on, 0xFFFF for all.
         if nwk.dst != BROADCAST_ROUTERS or node.kind <= NodeKind.ROUTER:
             if command is not None:
@@ -327,10 +329,7 @@ class NwkLayer:
             else:
                 node.aps.received(nwk, source, lqi, rssi)
         if node.kind <= NodeKind.ROUTER and nwk.radius > 1 and node.network is not None:
-            relayed = nwk._replace(radius=nwk.radius - 1, aux=None)
-            entry = self._broadcasts.get(nwk.src << 8 | nwk.sequence)
-            if entry is not None:
-                entry.frame = relayed
+            entry.frame = relayed = nwk._replace(radius=nwk.radius - 1, aux=None)
             node.after(node.air.random.randrange(_BROADCAST_JITTER_US), self._spread, relayed)
 
     def _relay(self, nwk: NwkFrame, sender: int) -> None:

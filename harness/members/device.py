@@ -305,6 +305,10 @@ class HanDevice(HubLink):
         """What the firmware core has to say: until there is a tunnel it outlasts power cuts."""
         return self.firmware.messages_to_send()
 
+    def hub_sought(self) -> None:
+        """The hub is looked for, maybe anew: no image is asked for until it is found."""
+        self.client.stop()
+
     def hub_found(self, eui64: int, now: float) -> None:
         """What is `wanted` of the hub is known, and there is a key with it: ask it for images."""
         if self.config.ota is not None:

@@ -143,13 +143,8 @@ class JoinPeriodEnded:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLogChanged:
-    """What the hub is to say as CS14: the log changed.
+    """What the hub is to say as CS14: the log changed. `DeviceLog.backup` is what it has to say of it."""
 
-    `backup` has each device (EUI-64) and the hash of the link key established with it, no octets where there is none;
-    the GPF is the owner's to add. Not printed: a hash that a hub is restored from is as good as a key (CCS03).
-    """
-
-    backup: tuple[tuple[int, bytes], ...] = field(repr=False)
     alert_code: int = DEVICE_LOG_CHANGED
 
 
@@ -224,7 +219,7 @@ class DeviceLog:
             # CCS01's own results are not known beyond success; requirement AH-14 gives it the one of CS03.
             return [EntryRefused(eui64, kind, JoinResponse.DEVICE_LOG_FULL, full)]
         opened = self._open(LogEntry(eui64, kind, bytes(link_key), now, None), period, now)
-        return [EntryAdded(eui64, kind), opened, self._changed()]
+        return [EntryAdded(eui64, kind), opened, DeviceLogChanged()]
 
     def remove(self, eui64: int, now: float) -> list[object]:
         """Remove a device (CCS02). A link key that was established with it goes to the Historic Device Log."""
@@ -238,7 +233,7 @@ class DeviceLog:
             self._historic[eui64] = HistoricEntry(eui64, entry.tc_key, now)
             while len(self._historic) > self.limits.historic:
                 del self._historic[next(iter(self._historic))]  # CCS02: the oldest is overwritten
-        return [EntryRemoved(eui64, entry.kind), self._changed()]
+        return [EntryRemoved(eui64, entry.kind), DeviceLogChanged()]
 
     def _full(self, kind: DeviceKind) -> str | None:
         """Return the sentence that says why there is no room for one more; None: there is."""
@@ -270,7 +265,7 @@ class DeviceLog:
         if old_key is None:
             return []
         self._entries[eui64] = replace(entry, tc_key=old_key)
-        return [self._changed()]
+        return [DeviceLogChanged()]
 
     def left(self, eui64: int, now: float) -> list[object]:
         """A device is off the HAN. Without a link key of its own it joins again as long as its period runs."""
@@ -289,7 +284,7 @@ class DeviceLog:
             return []
         self._former[eui64] = entry.tc_key
         self._entries[eui64] = replace(entry, tc_key=bytes(link_key), historic_key=None, historic_until=None)
-        return [] if entry.tc_key == link_key else [self._changed()]
+        return [] if entry.tc_key == link_key else [DeviceLogChanged()]
 
     def rejected(self, eui64: int, now: float) -> list[object]:
         """The device does not have the last key that was established after all: the one before counts again."""
@@ -298,7 +293,7 @@ class DeviceLog:
             return []
         rejected, former = entry.tc_key, self._former.pop(eui64)
         entry = self._entries[eui64] = replace(entry, tc_key=former)
-        events: list[object] = [] if former == rejected else [self._changed()]
+        events: list[object] = [] if former == rejected else [DeviceLogChanged()]
         return events if entry.joined else events + self._unjoined(entry, now)
 
     # --- time ----------------------------------------------------------------------------------------------------
@@ -341,10 +336,15 @@ class DeviceLog:
         self._entries[entry.eui64] = replace(entry, join_until=None, historic_key=None, historic_until=None)
         return [JoinPeriodEnded(entry.eui64)]
 
-    def _changed(self) -> DeviceLogChanged:
-        # Assumed: the hash is the AES-MMO of the key, as in the rest of Zigbee. CS14: none established, no octets.
+    @property
+    def backup(self) -> tuple[tuple[int, bytes], ...]:
+        """Each device (EUI-64) with the hash of the link key established with it, no octets where there is none (CS14).
+
+        The GPF is the owner's to add. Not to be printed: a hub is restored from such a hash (CCS03), as from a key.
+        """
+        # Assumed: the hash is the AES-MMO of the key, as in the rest of Zigbee.
         keys = [(entry.eui64, entry.tc_key) for entry in self._entries.values()]
-        return DeviceLogChanged(tuple((eui64, b"" if key is None else mmo(key)) for eui64, key in keys))
+        return tuple((eui64, b"" if key is None else mmo(key)) for eui64, key in keys)
 
     # --- a power cut ---------------------------------------------------------------------------------------------
 

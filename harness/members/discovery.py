@@ -108,6 +108,7 @@ class Discovery:
             return False
         if not self._missing and self.eui64 is not None:
             self.deadline = None
+            self._asked = {}  # a dict that was emptied keeps its room
         return news
 
     def _matched(self, payload: bytes) -> bool:

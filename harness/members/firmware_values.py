@@ -301,7 +301,7 @@ class _Saved:
     def time(self, name: str) -> datetime:
         value = self._saved[name]
         try:
-            time = datetime.fromisoformat(value)  # type: ignore[arg-type]
+            time = datetime.fromisoformat(value)
         except (TypeError, ValueError) as error:
             raise self.wrong(name, value, "a time") from error
         if time.utcoffset() != timedelta(0):

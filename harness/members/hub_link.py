@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 
 from harness.errors import RemoteProtocolError
 from harness.members.device_values import DeviceConfig, DeviceFlash, HubKnown
@@ -42,7 +41,7 @@ class HubLink:
         """Start from flash."""
         config = self.config
         self._outgoing: list[ApsMessage] = []
-        self._unsent: deque[bytes] = deque()  # GBCS messages that wait for a tunnel
+        self._unsent: list[bytes] = []  # GBCS messages that wait for a tunnel
         self._zdo_sequence = 0
         self._discovery = Discovery(config.discovery_timeout, config.discovery_longest, self._next_zdo)
         self._key_endpoint = 1  # the hub's, where its Key Establishment was found or last heard from
@@ -64,6 +63,9 @@ class HubLink:
     def wanted(self) -> tuple[int, ...]:
         """The clusters that it cannot do without at the hub: OTA Upgrade, where it takes its images from there."""
         return () if self.config.ota is None else (OTA_CLUSTER,)
+
+    def hub_sought(self) -> None:
+        """The hub is looked for, maybe anew: until `hub_found` nothing is asked of it."""
 
     def hub_found(self, eui64: int, now: float) -> None:
         """What is `wanted` of the hub is known, and there is a key with it."""
@@ -198,8 +200,9 @@ class HubLink:
         endpoints, hub, address = self._discovery.endpoints, self._hub_eui64, self.config.hub
         if hub is not None and self.tunnel_ready(hub):
             self._unsent += self.owed()
-            while self._unsent:
-                self.tunnels.send(hub, self.into_tunnel(self._unsent.popleft()), now)
+            unsent, self._unsent = self._unsent, []
+            for octets in unsent:
+                self.tunnels.send(hub, self.into_tunnel(octets), now)
         for partner, frame in self._security.frames_to_send():
             self.send(self.address_of(partner), KEY_ESTABLISHMENT_CLUSTER, self._key_endpoint, frame)
         for frame in self._keep_alive.frames_to_send():
@@ -219,7 +222,7 @@ class HubLink:
         `eui64` is the hub's where that is certain.
         """
         config, keyed = self.config, self.flash.keyed
-        self.client.stop()
+        self.hub_sought()
         self._keep_alive.stop()
         self._key_started = self._ota_started = self._keep_alive_started = False
         known = {} if config.server_endpoint is None else {OTA_CLUSTER: config.server_endpoint}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from harness.wire import zcl
 from harness.wire.ota_client import OtaClient
@@ -150,29 +151,56 @@ def prepayment_attributes(configuration: int, credit: Callable[[float], int]) ->
     }
 
 
-def ota_client_attributes(client: OtaClient) -> dict[int, zcl.Attribute]:
+# OTA Upgrade, the client side: each attribute's kind, and what it reads of a client at a time.
+_OTA_CLIENT: Final[Mapping[int, tuple[int, Callable[[OtaClient], zcl.Value]]]] = {
+    UPGRADE_SERVER_ID: (zcl.EUI64, lambda client: client.server_eui64),
+    FILE_OFFSET: (
+        zcl.UINT32,
+        lambda client: 0xFFFFFFFF if client.storage.version is None else len(client.storage.data),
+    ),
+    CURRENT_FILE_VERSION: (zcl.UINT32, lambda client: client.running_version),
+    CURRENT_STACK_VERSION: (zcl.UINT16, lambda client: client.config.stack_version),
+    DOWNLOADED_FILE_VERSION: (
+        zcl.UINT32,
+        lambda client: client.storage.version if client.storage.verified else 0xFFFFFFFF,
+    ),
+    DOWNLOADED_STACK_VERSION: (
+        zcl.UINT16,
+        lambda client: client.config.stack_version if client.storage.verified else 0xFFFF,
+    ),
+    IMAGE_UPGRADE_STATUS: (zcl.ENUM8, lambda client: client.upgrade_status),
+    MANUFACTURER_ID: (zcl.UINT16, lambda client: client.config.manufacturer),
+    IMAGE_TYPE_ID: (zcl.UINT16, lambda client: client.config.image_type),
+    MINIMUM_BLOCK_PERIOD: (zcl.UINT16, lambda client: client.block_period_ms),
+    UPGRADE_ACTIVATION_POLICY: (zcl.ENUM8, lambda client: 0),  # the server may activate
+    UPGRADE_TIMEOUT_POLICY: (zcl.ENUM8, lambda client: 0 if client.config.upgrades_unanswered else 1),
+    CLUSTER_REVISION: (zcl.UINT16, lambda client: 3),
+}
+
+
+class _OtaClientTable(Mapping[int, zcl.Attribute]):
+    """The attributes of one OTA client, made when they are read: seldom, and a premises has eight such clients."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: OtaClient) -> None:
+        self._client = client
+
+    def __getitem__(self, attribute: int) -> zcl.Attribute:
+        client = self._client
+        if attribute == MINIMUM_BLOCK_PERIOD and not client.config.keeps_block_period:
+            raise KeyError(attribute)
+        kind, read = _OTA_CLIENT[attribute]
+        return zcl.Attribute(kind, lambda now: read(client))
+
+    def __iter__(self) -> Iterator[int]:
+        keeps = self._client.config.keeps_block_period
+        return (attribute for attribute in _OTA_CLIENT if keeps or attribute != MINIMUM_BLOCK_PERIOD)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def ota_client_attributes(client: OtaClient) -> zcl.AttributeTable:
     """OTA Upgrade (0x0019), the client side."""
-    config, storage = client.config, client.storage
-    table = {
-        UPGRADE_SERVER_ID: zcl.Attribute(zcl.EUI64, lambda now: client.server_eui64),
-        FILE_OFFSET: zcl.Attribute(
-            zcl.UINT32, lambda now: 0xFFFFFFFF if storage.version is None else len(storage.data)
-        ),
-        CURRENT_FILE_VERSION: zcl.constant(zcl.UINT32, client.running_version),
-        CURRENT_STACK_VERSION: zcl.constant(zcl.UINT16, config.stack_version),
-        DOWNLOADED_FILE_VERSION: zcl.Attribute(
-            zcl.UINT32, lambda now: storage.version if storage.verified else 0xFFFFFFFF
-        ),
-        DOWNLOADED_STACK_VERSION: zcl.Attribute(
-            zcl.UINT16, lambda now: config.stack_version if storage.verified else 0xFFFF
-        ),
-        IMAGE_UPGRADE_STATUS: zcl.Attribute(zcl.ENUM8, lambda now: client.upgrade_status),
-        MANUFACTURER_ID: zcl.constant(zcl.UINT16, config.manufacturer),
-        IMAGE_TYPE_ID: zcl.constant(zcl.UINT16, config.image_type),
-        UPGRADE_ACTIVATION_POLICY: zcl.constant(zcl.ENUM8, 0),  # the server may activate
-        UPGRADE_TIMEOUT_POLICY: zcl.constant(zcl.ENUM8, 0 if config.upgrades_unanswered else 1),
-        CLUSTER_REVISION: zcl.constant(zcl.UINT16, 3),
-    }
-    if config.keeps_block_period:
-        table[MINIMUM_BLOCK_PERIOD] = zcl.Attribute(zcl.UINT16, lambda now: client.block_period_ms)
-    return table
+    return _OtaClientTable(client)

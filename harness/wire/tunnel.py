@@ -127,7 +127,11 @@ GONE: Final = (TransferStatus.NO_SUCH_TUNNEL, TransferStatus.WRONG_DEVICE)
 
 @dataclass(slots=True)
 class _Line:
-    """What a client knows of its tunnel to one peer. `earlier` are tunnels that the peer may still hold."""
+    """What a client knows of its tunnel to one peer. `earlier` are tunnels that the peer may still hold.
+
+    So are `other`, which it granted since the last request, in answers to more than one: they are not closed before the
+    next one is answered, as nobody here can know which of them the peer took for the last.
+    """
 
     state: _State = _State.CLOSED
     tunnel: int = NO_TUNNEL
@@ -136,8 +140,10 @@ class _Line:
     sequence: int = 0
     deadline: float | None = None
     earlier: list[int] = field(default_factory=list)
+    other: list[int] = field(default_factory=list)
     queue: deque[bytes] = field(default_factory=deque)
     last: bytes | None = None  # what was sent last, if it was for the first time
+    last_through: int = NO_TUNNEL
     again: bytes | None = None  # what the server did not know the tunnel of: goes first through the next one
 
     def waiting(self) -> list[bytes]:
@@ -247,6 +253,9 @@ class TunnelClient:
             if line.state is not _State.OPEN or message.tunnel != line.tunnel:
                 return zcl.Status.NOT_FOUND
             self._closed(peer, line, "closed by the server", events)
+            # GBCS 10.2.2.1: after 0xFFFF s it is asked for again, and the server's clock is the one that began earlier.
+            line.attempts = 0
+            line.deadline = now + self.config.closed_retry
         else:
             return zcl.Status.UNSUP_CLUSTER_COMMAND
         return zcl.Status.SUCCESS
@@ -263,7 +272,7 @@ class TunnelClient:
         status = message.status
         if line.state is not _State.REQUESTED or sequence != line.sequence:
             if status == TunnelStatus.SUCCESS and message.tunnel != line.tunnel:
-                self._put(peer, CloseTunnel(message.tunnel))  # SL: a tunnel that nobody waits for any more
+                self._granted_late(peer, line, message, now, events)
             return
         if status != TunnelStatus.SUCCESS:
             delay = self._retry_after(peer, line, status)
@@ -276,7 +285,31 @@ class TunnelClient:
             if tunnel != message.tunnel:
                 self._put(peer, CloseTunnel(tunnel))
         line.earlier.clear()
+        self._opened(peer, line, message, now, events)
+
+    def _granted_late(
+        self, peer: int, line: _Line, message: RequestTunnelResponse, now: float, events: list[object]
+    ) -> None:
+        """A tunnel was granted that this client asked for before, or instead of, the one that it waits for.
+
+        A request that was repeated on its way comes behind a later one: closing what it is answered with would close
+        the only tunnel that a server holds where the last takes the place of all others.
+        """
+        if line.state is _State.CLOSED:
+            self._put(peer, CloseTunnel(message.tunnel))  # SL: a tunnel that nobody waits for any more
+            return
+        if line.state is _State.REQUESTED:
+            line.other.append(message.tunnel)
+            return
+        if line.state is _State.OPEN:
+            line.other.append(line.tunnel)
+        self._opened(peer, line, message, now, events)
+
+    def _opened(
+        self, peer: int, line: _Line, message: RequestTunnelResponse, now: float, events: list[object]
+    ) -> None:
         line.state, line.tunnel, line.max_transfer = _State.OPEN, message.tunnel, message.max_transfer
+        line.other = [tunnel for tunnel in line.other if tunnel != line.tunnel]
         line.attempts = 0
         line.deadline = now + self.config.renew
         events.append(TunnelOpened(peer, message.tunnel, message.max_transfer))
@@ -297,16 +330,18 @@ class TunnelClient:
             return self.config.busy_retry
         if status != TunnelStatus.NO_MORE_TUNNEL_IDS:
             return None
-        if not line.earlier:
+        held = line.earlier + line.other
+        if not held:
             return self.config.retry
-        for tunnel in line.earlier:  # GBCS 10.2.2.1: close the others, then ask again
+        for tunnel in held:  # GBCS 10.2.2.1: close the others, then ask again
             self._put(peer, CloseTunnel(tunnel))
         line.earlier.clear()
+        line.other.clear()
         return self.config.closed_retry
 
     def _data(self, peer: int, line: _Line, message: TransferData, now: float, events: list[object]) -> None:
         known = line.state is _State.OPEN and message.tunnel == line.tunnel
-        if not known and message.tunnel not in line.earlier:
+        if not known and message.tunnel not in (*line.earlier, *line.other):
             self._put(peer, TransferDataError(message.tunnel, TransferStatus.NO_SUCH_TUNNEL))
             events.append(DataRefused(peer, message.tunnel, TransferStatus.NO_SUCH_TUNNEL, ours=False))
         elif len(message.data) > self.config.max_transfer:
@@ -320,10 +355,17 @@ class TunnelClient:
     def _refused(
         self, peer: int, line: _Line, message: TransferDataError, now: float, events: list[object]
     ) -> None:
-        if line.state is not _State.OPEN or message.tunnel != line.tunnel:
+        replaced = message.tunnel in line.other
+        if line.state is not _State.OPEN or not (replaced or message.tunnel == line.tunnel):
             return
         events.append(DataRefused(peer, message.tunnel, message.status, ours=True))
         if message.status not in GONE:
+            return
+        if replaced:
+            line.other.remove(message.tunnel)
+            if line.last is not None and line.last_through == message.tunnel:
+                self._transfer(peer, line, line.last, now)
+                line.last = None
             return
         line.again = line.last
         self._closed(peer, line, "unknown to the server", events)
@@ -349,6 +391,8 @@ class TunnelClient:
         if line.state is _State.OPEN:
             line.earlier.append(line.tunnel)
             line.tunnel = NO_TUNNEL
+        line.earlier += line.other
+        line.other.clear()
         config = self.config
         line.state = _State.REQUESTED
         line.attempts += 1
@@ -371,7 +415,7 @@ class TunnelClient:
         line.again = None
 
     def _transfer(self, peer: int, line: _Line, data: bytes, now: float) -> None:
-        line.last = data
+        line.last, line.last_through = data, line.tunnel
         line.deadline = now + self.config.renew
         self._put(peer, TransferData(line.tunnel, data))
 

@@ -329,7 +329,7 @@ class Attribute:
 # One for each value that any device has: a premises of eight has a hundred attributes that are the same in all of them.
 @lru_cache(maxsize=1024)
 def constant(kind: int, value: Value) -> Attribute:
-    """A read-only attribute that never changes."""
+    """A read-only attribute that never changes. Equal ones are one: every device of a HAN has a dozen of them."""
     return Attribute(kind, lambda now: value)
 
 

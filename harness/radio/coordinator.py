@@ -79,6 +79,7 @@ class Coordinator:
         self._network = network
         self._application: Application | None = None
         self._restarting = False
+        self._running_again = asyncio.Event()  # not set while the NCP is being started
         self._keys = LinkKeys(lambda: self.ezsp, on_key)
         self._on_event = on_event
         self._runner = Runner(behaviour, self._keys, self._send, self._take_event)
@@ -96,6 +97,7 @@ class Coordinator:
         """
         self._runner.begin()
         await self._open()
+        self._running_again.set()
         self._runner.wake()
         self._runner.run(self._behaviour.network_up(0, self.now()))
 
@@ -159,13 +161,28 @@ class Coordinator:
         self._on_event(seconds, event)
         if isinstance(event, JoinPermitted):
             self._joiners[event.eui64] = self.now() + event.seconds
-            self.task(self._let_join(event.eui64, event.key))
+            self._in_turn(partial(self._let_join, event.eui64, event.key))
         elif isinstance(event, JoinEnded):
             if self._joiners.pop(event.eui64, None) is not None:
-                self.task(self._open_or_close())
+                self._in_turn(self._permit)
         elif isinstance(event, LinkKeyForgotten):
             self._joiners.pop(event.partner, None)
-            self.task(self._remove(event.partner))
+            self._in_turn(partial(self._remove, event.partner))
+
+    def _in_turn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Change who may join, after the changes before this one."""
+        self.task(self._after_the_others(work))
+
+    async def _after_the_others(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with self._gate:
+            while True:
+                await self._running_again.wait()
+                try:
+                    return await work()
+                except NOT_SENT as error:
+                    if self._running_again.is_set():
+                        # What does not answer is gone; whether bellows saw that too does not matter.
+                        self.lost(reason_of(error))
 
     async def settled(self) -> None:
         """Wait until the NCP has done what it was asked of who may join."""
@@ -179,30 +196,28 @@ class Coordinator:
 
         Devices without a link key of their own are refused.
         """
-        async with self._gate:
-            refusal = await self._keys.give(eui64, link_key)
-            if refusal is not None:
-                raise LocalProtocolError(
-                    f"the NCP does not take the link key of {format_eui64(eui64)}: {refusal}"
-                )
-            decision = EzspDecisionBitmask.ALLOW_JOINS | EzspDecisionBitmask.JOINS_USE_INSTALL_CODE_KEY
-            await self.ezsp.setPolicy(policyId=EzspPolicyId.TRUST_CENTER_POLICY, decisionId=decision)
-            await self._permit()
-
-    async def _open_or_close(self) -> None:
-        async with self._gate:
-            await self._permit()
+        refusal = await self._keys.give(eui64, link_key)
+        if refusal is not None:
+            self._joiners.pop(eui64, None)
+            raise LocalProtocolError(
+                f"the NCP does not take the link key of {format_eui64(eui64)}: {refusal}"
+            )
+        await self._permit()
 
     async def _remove(self, eui64: int) -> None:
         """Have a device leave, and drop the key with it."""
-        async with self._gate:
-            # Its last element is the node id in every EZSP version; the status before it is only in the newer ones.
-            short = int((await self.ezsp.lookupNodeIdByEui64(eui64=to_eui64(eui64)))[-1])
-            if short < FIRST_BROADCAST:
-                request = bytes((0,)) + eui64.to_bytes(8, "little") + bytes((0,))
-                await self._send(ApsMessage(short, ZDO_PROFILE, MGMT_LEAVE_REQ, 0, 0, request))
-            await self._keys.forget(eui64)
-            await self._permit()
+        # Its last element is the node id in every EZSP version; the status before it is only in the newer ones.
+        short = int((await self.ezsp.lookupNodeIdByEui64(eui64=to_eui64(eui64)))[-1])
+        if short < FIRST_BROADCAST:
+            request = bytes((0,)) + eui64.to_bytes(8, "little") + bytes((0,))
+            await self._send(ApsMessage(short, ZDO_PROFILE, MGMT_LEAVE_REQ, 0, 0, request))
+        await self._keys.forget(eui64)
+        await self._permit()
+
+    async def _permit_again(self) -> None:
+        """Go on with a join period that is longer than the NCP keeps the keys of joiners, or the HAN open."""
+        self._runner.run([LinkKeyNotStored(*refused) for refused in await self._keys.renew()])
+        await self._permit()
 
     async def _permit(self) -> None:
         """Keep the HAN open as long as somebody may join, as often as that takes."""
@@ -211,10 +226,14 @@ class Coordinator:
             self._renewal = None
         left = max(self._joiners.values(), default=0.0) - self.now()
         seconds = min(max(ceil(left), 0), LONGEST_PERMIT)
-        if seconds == LONGEST_PERMIT:
+        if left > LONGEST_PERMIT:
             loop = asyncio.get_running_loop()
-            self._renewal = loop.call_later(LONGEST_PERMIT - 1, lambda: self.task(self._open_or_close()))
-        await self._running().permit_ncp(seconds)  # type: ignore[no-untyped-call]
+            self._renewal = loop.call_later(LONGEST_PERMIT - 1, self._in_turn, self._permit_again)
+        application = self._running()
+        if seconds:
+            decision = EzspDecisionBitmask.ALLOW_JOINS | EzspDecisionBitmask.JOINS_USE_INSTALL_CODE_KEY
+            await application.ezsp.setPolicy(policyId=EzspPolicyId.TRUST_CENTER_POLICY, decisionId=decision)
+        await application.permit_ncp(seconds)  # type: ignore[no-untyped-call]
         # The routers, too; zigpy's own `permit` would open the HAN for Green Power devices as well.
         request = bytes((0, seconds, 0))
         await self._send(
@@ -261,6 +280,7 @@ class Coordinator:
         if self._application is None or self._restarting:
             return
         self._restarting = True
+        self._running_again.clear()
         self._runner.report(RadioLost(reason))
         self.task(self._restart())
 
@@ -272,12 +292,15 @@ class Coordinator:
                 try:
                     await self._open()
                     refused = await self._keys.renew()
+                    if self._joiners:
+                        await self._permit()  # a reset has closed the HAN
                     break
                 except (RigError, *NOT_SENT):
                     if attempt == RESTART_ATTEMPTS:
                         raise
         finally:
             self._restarting = False
+            self._running_again.set()  # where it is gone for good, whoever waited is told so
         self._runner.run(
             [LinkKeyNotStored(partner, reason) for partner, reason in refused] + [RadioRestarted()]
         )

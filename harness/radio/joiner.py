@@ -10,7 +10,7 @@ from typing import Any
 from bellows.types import sl_Status
 
 from harness.emulation.host import JOIN_RETRY
-from harness.emulation.joining import CHANNELS
+from harness.emulation.joining import CHANNELS, capability
 from harness.emulation.node import NodeKind
 from harness.errors import LocalProtocolError, RigError
 from harness.radio.device_ezsp import MEMBERSHIP_TIMEOUT, DeviceEzsp, FoundNetwork, why_not_joined
@@ -26,13 +26,21 @@ from harness.radio.runner import (
 )
 from harness.radio.sending import NOT_SENT, Sender, reason_of
 from harness.radio.values import from_eui64
-from harness.wire.application import FIRST_BROADCAST, ApsMessage, Behaviour, Restart
+from harness.wire.application import (
+    BROADCAST_RX_ON,
+    FIRST_BROADCAST,
+    ZDO_PROFILE,
+    ApsMessage,
+    Behaviour,
+    Restart,
+)
 from harness.wire.mac import format_eui64
 
 RESTART_PAUSE = 2.0  # seconds: a stick on USB that lost its power has no port for so long
 REJOIN_BACKOFF = 2.0  # seconds, doubled with each attempt in vain ...
 REJOIN_BACKOFF_LONGEST = 600.0  # ... up to this
 REJOINS_ON_ITS_CHANNEL = 3  # then the network may have moved: on all channels
+DEVICE_ANNOUNCE = 0x0013  # Zigbee PRO 2.4.3.1.11
 # Before a restart what was sent gets out, above all the acknowledgement of what caused it; in seconds.
 LAST_WORDS = 0.25
 
@@ -303,10 +311,12 @@ class Joiner:
                     await ezsp.silence()
                 self._on_air = True
                 await ezsp.prepare(self.behaviour.descriptors, self._manufacturer_code)
-            if not await self._resume(ezsp):
+            silent = await self._resume(ezsp)
+            if silent is None:
                 await self._join(ezsp)
             while True:
-                await self._be_up(ezsp)
+                await self._be_up(ezsp, announce=bool(silent))
+                silent = False
                 if not await ezsp.is_member():
                     return  # it left, or was told to: it stays away until it is switched off and on again
                 await self._rejoin(ezsp)
@@ -330,17 +340,17 @@ class Joiner:
             self._ended = None
         return status
 
-    async def _resume(self, ezsp: DeviceEzsp) -> bool:
-        """Go on with the network that the NCP holds; False when there is none that serves."""
+    async def _resume(self, ezsp: DeviceEzsp) -> bool | None:
+        """Go on with the network that the NCP holds; None when none serves, True if nobody heard of it."""
         status = await self._end_of(ezsp.resume(self._kind))
         if status == sl_Status.NOT_JOINED:
-            return False
+            return None
         if status != sl_Status.NETWORK_UP:
             await self._rejoin(ezsp)
         if not self._recognised and not await ezsp.fits(self._kind, self._extended_pan_id):
             await self._end_of(ezsp.leave())
-            return False
-        return True
+            return None
+        return status == sl_Status.NETWORK_UP and self._kind == NodeKind.ROUTER
 
     async def _join(self, ezsp: DeviceEzsp) -> None:
         while True:
@@ -382,7 +392,7 @@ class Joiner:
                 return
             await asyncio.sleep(min(REJOIN_BACKOFF * 2 ** min(attempt - 1, 10), REJOIN_BACKOFF_LONGEST))
 
-    async def _be_up(self, ezsp: DeviceEzsp) -> None:
+    async def _be_up(self, ezsp: DeviceEzsp, *, announce: bool) -> None:
         """Tell the behaviour that the network is up, and wait until it is down."""
         (short,) = await ezsp.getNodeId()
         if self._kind != NodeKind.ROUTER:
@@ -397,11 +407,24 @@ class Joiner:
         self._recognised = True
         self.short, self.joined = int(short), True
         self._runner.run(events)
+        if announce:
+            # As `MemberNode`: of a router that goes on in silence the hub would not know that its tunnel is gone.
+            self._runner.task(self._send(self._announcement()))
         self._runner.tell(self.behaviour.network_up, self.short)
         early, self._early = self._early, []
         for message in early:
             self._runner.receive(message)
         await self._down.wait()
+
+    def _announcement(self) -> ApsMessage:
+        """Device_annce (Zigbee PRO 2.4.3.1.11)."""
+        assert self.short is not None
+        payload = b"\0%b%b%c" % (
+            self.short.to_bytes(2, "little"),
+            self.eui64.to_bytes(8, "little"),
+            capability(self._kind),
+        )
+        return ApsMessage(BROADCAST_RX_ON, ZDO_PROFILE, DEVICE_ANNOUNCE, 0, 0, payload)
 
     def _idle_poll(self) -> float:
         return self._poll_seconds if self._kind == NodeKind.SLEEPY_END_DEVICE else KEEP_ALIVE_SECONDS

@@ -76,8 +76,12 @@ class LinkKeys:
     async def forget(self, eui64: int) -> None:
         """A device is no member any more: drop every key with it."""
         async with self._turn:
-            self._to_join.pop(eui64, None)
-            await self._erase(self._ezsp(), eui64)
+            ezsp = self._ezsp()
+            if self._to_join.pop(eui64, None) is not None:
+                # No command takes one transient key back.
+                await ezsp.clearTransientLinkKeys()
+                await self._give_again(ezsp)
+            await self._erase(ezsp, eui64)
 
     def joining(self, eui64: int, key: bytes) -> None:
         """The NCP, which is the device `eui64`, is about to join under `key`: those from before are void."""
@@ -122,16 +126,19 @@ class LinkKeys:
             return refusal
 
     async def renew(self) -> list[tuple[int, str]]:
-        """After a reset: give the NCP what it lost, or did not get; return whose keys it does not take, and why."""
+        """Give the NCP what it lost by a reset or by time, or did not get; return whose keys it refuses, and why."""
         refused: list[tuple[int, str]] = []
         async with self._turn:
-            for eui64, key in tuple(self._to_join.items()):
-                await self._ezsp().add_transient_link_key(to_eui64(eui64), zigpy.types.KeyData(key))
+            await self._give_again(self._ezsp())
             for eui64, key in tuple(self._unwritten.items()):
                 refusal = await self._write(eui64, key)
                 if refusal is not None:
                     refused.append((eui64, refusal))
         return refused
+
+    async def _give_again(self, ezsp: Any) -> None:
+        for eui64, key in tuple(self._to_join.items()):
+            await ezsp.add_transient_link_key(to_eui64(eui64), zigpy.types.KeyData(key))
 
     async def _write(self, partner: int, key: bytes) -> str | None:
         self._tell(partner, key)

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, LocalProtocolError, RemoteProtocolError, RigError
 
 if TYPE_CHECKING:
-    from harness.rig.nouns import Device, Hub, Member
+    from harness.members.kinds import DeviceKind
+    from harness.rig.hub import Hub
+    from harness.rig.images import image_hash_of
+    from harness.rig.nouns import Device, Member
     from harness.rig.open import Rig, open_rig
     from harness.wire.image import OtaImage
 
 __all__ = [
     "Device",
+    "DeviceKind",
     "HarnessError",
     "Hub",
     "LocalProtocolError",
@@ -22,6 +26,7 @@ __all__ = [
     "Rig",
     "RigError",
     "hours",
+    "image_hash_of",
     "minutes",
     "open_rig",
     "seconds",
@@ -29,10 +34,12 @@ __all__ = [
 
 _HOMES = {
     "Device": "harness.rig.nouns",
-    "Hub": "harness.rig.nouns",
+    "DeviceKind": "harness.members.kinds",
+    "Hub": "harness.rig.hub",
     "Member": "harness.rig.nouns",
     "OtaImage": "harness.wire.image",
     "Rig": "harness.rig.open",
+    "image_hash_of": "harness.rig.images",
     "open_rig": "harness.rig.open",
 }
 

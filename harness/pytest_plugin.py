@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 if TYPE_CHECKING:
     from harness.evidence.catalogue import Requirement
     from harness.evidence.report import Outcome, Report
-    from harness.rig.nouns import Device, Hub
+    from harness.rig.commissioned import Commissioned
+    from harness.rig.hub import Hub
+    from harness.rig.nouns import Device
     from harness.rig.open import Rig
     from harness.rig.schema import RigFile
     from harness.wire.image import OtaImage
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 RIG_FILE: pytest.StashKey[RigFile] = pytest.StashKey()
 REPORT: pytest.StashKey[Report] = pytest.StashKey()
 RIG: pytest.StashKey[Rig] = pytest.StashKey()
+COMMISSIONED: pytest.StashKey[Commissioned] = pytest.StashKey()
 PHASES: pytest.StashKey[dict[str, pytest.TestReport]] = pytest.StashKey()
 
 CAPABILITIES = {"air": "faults on it", "power": "switches", "reset": "of the hub's radio"}
@@ -34,13 +37,16 @@ MARKERS = (
     "requirement(*ids): the requirements of the catalogue that the test judges",
     "requires(*capabilities): what the bench must be able to do: "
     + ", ".join(f"{name} ({what})" for name, what in CAPABILITIES.items()),
+    "under_test(*roles): what the test judges; it is left out on a rig where no such member is under test",
     "virtual_time: run this async test on the virtual-time event loop, with or without a rig",
 )
 CATALOGUE = "requirements.yaml"
+MEMBER_FIXTURES = frozenset({"esme", "gsme", "hcalcs", "ppmid", "ihd", "bridges", "joined"})
 
 # What only the device can be blamed for. Whatever else a test raises is an error of the bench, the harness or the test.
 BY_THE_DEVICE = (AssertionError, RemoteProtocolError, pytest.fail.Exception)
 FAULT = "harness.fault"
+OBSERVED = "harness.observed"
 _LONGEST_NAME = 80  # characters of a folder's name, of the 255 that a file system takes
 
 
@@ -50,6 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rig", metavar="FILE", help="the rig file of the bench to test on")
     group.addoption(
         "--evidence", metavar="DIR", help="leave each test's capture, key file and journal in DIR"
+    )
+    group.addoption(
+        "--commissioned",
+        metavar="FILE",
+        help="begin with the HAN as harness rig commission left it; an emulated rig makes its own without",
     )
     group.addoption(
         "--certify",
@@ -71,6 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.getoption("dist", "no") != "no":
             raise pytest.UsageError("--certify makes one report in one process: run it without -n")
         _refuse_used_folder(Path(evidence))
+    if config.getoption("--commissioned") is not None and name is None:
+        raise pytest.UsageError("--commissioned needs --rig FILE: the state is of one rig")
     if name is not None:
         if not config.pluginmanager.hasplugin("asyncio"):
             raise pytest.UsageError("--rig needs the plugin pytest-asyncio, which is switched off")
@@ -78,6 +91,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
         try:
             config.stash[RIG_FILE] = load_rig(Path(name))
+            state = config.getoption("--commissioned")
+            if state is not None:
+                from harness.rig.commissioned import load_commissioned, refuse_foreign
+
+                config.stash[COMMISSIONED] = loaded = load_commissioned(Path(state))
+                refuse_foreign(config.stash[RIG_FILE], loaded)
         except RigError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -130,15 +149,35 @@ def pytest_asyncio_loop_factories(
 # --- fixtures: one a noun ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def commissioned(request: pytest.FixtureRequest) -> Commissioned | None:
+    """The HAN that a test with members on it begins with: that of --commissioned, or on an emulated rig its own.
+
+    The latter is made once a run. None for a test that asks for no member by its fixture, as those of joining do.
+    """
+    stash = request.config.stash
+    file = stash.get(RIG_FILE, None)
+    if file is None or not MEMBER_FIXTURES.intersection(request.fixturenames):
+        return None
+    if COMMISSIONED not in stash and file.is_emulated:
+        from harness.rig.commissioned import commission
+
+        stash[COMMISSIONED] = commission(file)
+    return stash.get(COMMISSIONED, None)
+
+
 @pytest_asyncio.fixture(loop_scope="function")
-async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    """The bench, opened: its hub runs the HAN, nothing has joined. An emulated one is made anew for each test."""
+async def rig(request: pytest.FixtureRequest, commissioned: Commissioned | None) -> AsyncIterator[Rig]:
+    """The bench, opened: its hub runs the HAN. An emulated one is made anew for each test.
+
+    Nothing has joined, unless the test asks for a member by its fixture.
+    """
     file = request.config.stash.get(RIG_FILE, None)
     if file is None:
         pytest.skip("needs a bench: --rig FILE")
     from harness.rig.open import Rig
 
-    bench = Rig(file, evidence=_evidence_folder(request.node))
+    bench = Rig(file, evidence=_evidence_folder(request.node), commissioned=commissioned)
     required = [name for marker in request.node.iter_markers("requires") for name in marker.args]
     unknown = [name for name in required if name not in CAPABILITIES]
     if unknown:
@@ -153,19 +192,55 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
         yield bench
 
 
+def _judges(item: pytest.Item, file: RigFile) -> bool:
+    """Whether what a test judges is under test on the rig; a test that does not say what it judges is for any."""
+    roles = {file.profiles[name].role for name, member in file.members.items() if member.under_test}
+    return all(roles.intersection(marker.args) for marker in item.iter_markers("under_test"))
+
+
 @pytest.fixture
 def hub(rig: Rig) -> Hub:
     """The Communications Hub of the rig, running its HAN."""
     return rig.hub
 
 
+def _device_fixture(role: str, what: str) -> Any:
+    async def device(rig: Rig) -> Device:
+        found = rig.of_role(role)
+        if found is None:
+            pytest.skip(f"{rig.name} has no {role.upper()}")
+        return await rig.joined(found.name)
+
+    device.__doc__ = f"The rig's {what}, a keyed member of the hub's HAN."
+    return pytest_asyncio.fixture(loop_scope="function", name=role)(device)
+
+
+esme = _device_fixture("esme", "electricity meter (ESME)")
+gsme = _device_fixture("gsme", "gas meter (GSME)")
+hcalcs = _device_fixture("hcalcs", "load switch (HCALCS)")
+ppmid = _device_fixture("ppmid", "PPMID")
+ihd = _device_fixture("ihd", "In-Home Display (IHD)")
+
+
 @pytest_asyncio.fixture(loop_scope="function")
-async def ppmid(rig: Rig) -> Device:
-    """The rig's PPMID, joined to the hub's HAN and keyed."""
-    device = rig.of_role("ppmid")
-    if device is None:
-        pytest.skip(f"{rig.name} has no PPMID")
-    return await rig.joined(device.name)
+async def bridges(rig: Rig) -> dict[str, Device]:
+    """The rig's Alt HAN bridges by type ("B1" to "B4"), keyed members of the hub's HAN."""
+    found = rig.bridges
+    if not found:
+        pytest.skip(f"{rig.name} has no bridge")
+    return {bridge: await rig.joined(device.name) for bridge, device in found.items()}
+
+
+@pytest.fixture
+def joined(rig: Rig) -> Callable[[str], Awaitable[Device]]:
+    """Have a member of the rig by name, a keyed member of the hub's HAN: `device = await joined("b1")`."""
+    return rig.joined
+
+
+@pytest.fixture
+def observe(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note what the member under test does where no public document says what it should: OBSERVED, and not failed."""
+    return lambda text: request.node.user_properties.append((OBSERVED, text))
 
 
 @pytest.fixture
@@ -238,7 +313,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None]:
-    """Begin the report of a certification run: its catalogue is checked before anything is powered."""
+    """Leave out what judges nothing on this rig, and begin the report of a certification run.
+
+    Its catalogue is checked before anything is powered.
+    """
+    file = config.stash.get(RIG_FILE, None)
+    if file is not None:
+        strangers = [item for item in items if not _judges(item, file)]
+        if strangers:
+            config.hook.pytest_deselected(items=strangers)
+            items[:] = [item for item in items if item not in strangers]
     collected = list(items)
     result = yield
     if config.getoption("--certify") and not config.option.collectonly:
@@ -280,12 +364,13 @@ def _judge(item: pytest.Item, report: Report) -> None:
         return
     bench = item.stash.get(RIG, None)
     folder = _evidence_folder(item)
+    observed = [str(text) for name, text in item.user_properties if name == OBSERVED]
     report.add(
         item.nodeid,
-        _outcome(worst),
+        "observed" if worst.passed and observed else _outcome(worst),
         statement=getattr(getattr(item, "function", None), "__doc__", None) or "",
         requirements=_requirements(item),
-        detail="" if worst.passed else _reason(worst),
+        detail="; ".join(observed) if worst.passed else _reason(worst),
         seconds=sum(phase.duration for phase in phases.values()),
         simulated_seconds=bench.elapsed if bench is not None and bench.file.is_emulated else None,
         evidence=[] if folder is None else [folder],
@@ -367,6 +452,7 @@ def _new_report(config: pytest.Config, catalogue: Mapping[str, Requirement]) -> 
         seed=file.seed,
         tags=file.tags,
         under_test=[name for name, member in file.members.items() if member.under_test],
+        defects=file.defects,
     )
     return Report(Path(config.getoption("--evidence")), bench, catalogue)
 

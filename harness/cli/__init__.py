@@ -60,6 +60,28 @@ def rig_schema(kind: str) -> None:
     click.echo(json.dumps(schema, indent=2))
 
 
+@rig.command("commission")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Write the state here; it holds keys, and only its owner can read it.",
+)
+def rig_commission(file: Path, out: Path) -> None:
+    """Let the devices of a rig join and establish their keys, and keep that, for pytest --commissioned."""
+    from harness.rig.commissioned import commission, save_commissioned
+    from harness.rig.schema import load_rig
+
+    checked = load_rig(file)
+    state = commission(checked)
+    save_commissioned(state, out)
+    missing = [name for name in checked.members if name not in state.members]
+    click.echo(
+        f"{out}: {', '.join(state.members)}" + (f"; not on the HAN: {', '.join(missing)}" if missing else "")
+    )
+
+
 def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     # FloatRange compares, and nan is neither too small nor too large: a push would wait for ever.
     if not math.isfinite(value):

@@ -46,17 +46,20 @@ class Verdict(StrEnum):
     NOT_RUN = "NOT RUN"
 
 
-Outcome = Literal["passed", "failed", "error", "skipped"]
+Outcome = Literal["passed", "observed", "failed", "error", "skipped"]
 
 
 def judge(outcome: Outcome, requirements: Iterable[Requirement] = ()) -> Verdict:
     """Return the verdict on a test.
 
-    `failed` says that the device did otherwise than the test asserts, `error` that the bench or the harness went wrong.
+    `observed` says that the test noted what the device did where nothing sourced says what it should, `failed` that it
+    did otherwise than the test asserts, `error` that the bench or the harness went wrong.
     The oracle fails only on what is sourced: a failed test whose requirements are all assumed is OBSERVED.
     """
     if outcome == "passed":
         return Verdict.PASS
+    if outcome == "observed":
+        return Verdict.OBSERVED
     if outcome == "skipped":
         return Verdict.SKIPPED
     if outcome == "error":
@@ -115,7 +118,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The rig, as the report names it."""
+    """The rig, as the report names it. `defects` are the deliberate faults of its members, each as a sentence."""
 
     name: str
     description: str = ""
@@ -123,6 +126,7 @@ class Bench:
     seed: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     under_test: Sequence[str] = ()
+    defects: Sequence[str] = ()
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,81 +13,45 @@ from harness.emulation.air import Air
 from harness.emulation.host import MemberNode
 from harness.emulation.ncp import EmulatedNcp, NcpConfig
 from harness.emulation.ncp_store import NvStore
-from harness.emulation.node import NodeConfig, NodeKind
+from harness.emulation.node import Network, NodeConfig, NodeKind
 from harness.errors import RigError
 from harness.evidence.capture import KeyFile, PcapWriter
-from harness.members.hub import UTC_2026, HubConfig
-from harness.members.ppmid import Ppmid, PpmidConfig
-from harness.rig.credentials import credentials_of
-from harness.rig.profile import HubProfile, PpmidProfile
+from harness.members.device import HanDevice
+from harness.members.hub import Hub
+from harness.rig.behaviours import device_of, hub_of
+from harness.rig.profile import DeviceProfile
 from harness.rig.schema import EMULATED, MemberSettings, NcpSettings, RigFile
-from harness.wire.certificates import Credentials
-from harness.wire.ota_client_values import OtaClientConfig
-from harness.wire.ota_server import LARGEST_BLOCK, LARGEST_BLOCK_SECURED, OtaServerConfig
 from harness.wire.security import link_key_from_install_code
 
 CAPTURE_NAME = "han.pcap"
 
-_KINDS = {
+KINDS = {
     "router": NodeKind.ROUTER,
     "end_device": NodeKind.END_DEVICE,
     "sleepy_end_device": NodeKind.SLEEPY_END_DEVICE,
 }
 
 
-def ppmid_config(
-    profile: PpmidProfile, settings: MemberSettings, credentials: tuple[Credentials, ...]
-) -> PpmidConfig:
-    """Return what the PPMID of this profile is, on this rig."""
-    return PpmidConfig(
-        ota=OtaClientConfig(
-            manufacturer=profile.manufacturer_code,
-            image_type=profile.image_type,
-            hardware_version=profile.hardware_version,
-            **profile.ota.model_dump(),
-        ),
-        running_version=firmware_at_start(profile, settings),
-        manufacturer_name=profile.manufacturer_name,
-        model=profile.model,
-        endpoint=profile.endpoint,
-        device=profile.device_id,
-        secured=profile.secured,
-        credentials=credentials,
-        activation_seconds=profile.activation_seconds,
+def network_of(file: RigFile) -> Network:
+    """Return the HAN that a rig's hub runs. RigError where nothing says its extended PAN id."""
+    epid = file.extended_pan_id
+    if epid is None:
+        raise RigError(f"{file.path}: network.extended_pan_id: is needed for a hub on a real radio")
+    network = file.network
+    return Network(
+        channel=network.channel,
+        pan_id=network.pan_id,
+        extended_pan_id=epid,
+        network_key=file.network_key,
     )
-
-
-def hub_config(profile: HubProfile, credentials: tuple[Credentials, ...]) -> HubConfig:
-    """Return what the hub of this profile is."""
-    ota = profile.ota
-    fits = LARGEST_BLOCK_SECURED if profile.secured else LARGEST_BLOCK
-    return HubConfig(
-        ota=OtaServerConfig(
-            utc_at_zero=UTC_2026,
-            block_size=fits if ota.block_size is None else ota.block_size,
-            block_period_ms=ota.block_period_ms,
-            page_requests=ota.page_requests,
-        ),
-        manufacturer_name=profile.manufacturer_name,
-        model=profile.model,
-        endpoint=profile.endpoint,
-        device=profile.device_id,
-        secured=profile.secured,
-        credentials=credentials,
-        notifies=profile.notifies,
-    )
-
-
-def firmware_at_start(profile: PpmidProfile, settings: MemberSettings) -> int:
-    """Return the version that a member runs at first: the rig file's, or else its profile's."""
-    return profile.firmware_version if settings.firmware_version is None else settings.firmware_version
 
 
 class EmulatedBench:
     """Everything emulated that a rig file names, on one air; nothing has power yet.
 
-    `nodes` and `ncps` are by member name, in the order of the file. `air` is a Timed core: whoever makes the bench runs
-    it. `on_event` gets `(seconds, member, event)` of every emulated member. Leaving the context ends the capture.
+    `nodes` and `ncps` are by member name, in the order of the file; `hub` and `devices` are what the nodes carry. `air`
+    is a Timed core: whoever makes the bench runs it. `on_event` gets `(seconds, member, event)` of every emulated
+    member. Leaving the context ends the capture.
     """
 
     def __init__(
@@ -97,6 +60,8 @@ class EmulatedBench:
         self.file = file
         self.air = Air(file.seed)
         self.nodes: dict[str, MemberNode] = {}
+        self.devices: dict[str, HanDevice] = {}
+        self.hub: Hub | None = None
         self.ncps: dict[str, EmulatedNcp] = {}
         self._on_event = on_event
         self._pcap: PcapWriter | None = None
@@ -109,26 +74,32 @@ class EmulatedBench:
 
     def _node(self, name: str, settings: MemberSettings) -> MemberNode:
         profile = self.file.profiles[name]
-        if not isinstance(profile, PpmidProfile):
-            raise RigError(
-                f"{self.file.path}: members.{name}: a {profile.role} by emulation is not built yet"
+        assert settings.eui64 is not None  # load_rig saw to it, and to the install code of whoever joins
+        event = partial(self._event, name)
+        if not isinstance(profile, DeviceProfile):
+            self.hub = hub_of(self.file)
+            return MemberNode(
+                self.air,
+                self.hub,
+                eui64=settings.eui64,
+                kind=NodeKind.COORDINATOR,
+                network=network_of(self.file),
+                on_event=event,
             )
-        assert settings.eui64 is not None  # load_rig saw to it, and to the install code
         assert settings.install_code is not None
-        credentials = credentials_of(self.file, name, settings.eui64) if profile.secured else ()
-        poll = settings.poll_seconds or profile.poll_seconds
         config = NodeConfig(manufacturer_code=profile.manufacturer_code)
+        poll = settings.poll_seconds or profile.poll_seconds
         if poll is not None:
             config = replace(config, poll_interval_us=round(poll * 1_000_000))
+        self.devices[name] = device = device_of(self.file, name)
         return MemberNode(
             self.air,
-            # Each member has chances of its own, so that one member more on the bench changes nothing for the others.
-            Ppmid(ppmid_config(profile, settings, credentials), random.Random(f"{self.file.seed} {name}")),
+            device,
             eui64=settings.eui64,
-            kind=_KINDS[profile.kind],
+            kind=KINDS[profile.kind],
             link_key=link_key_from_install_code(settings.install_code),
             config=config,
-            on_event=partial(self._event, name),
+            on_event=event,
         )
 
     def _ncp(self, settings: MemberSettings) -> EmulatedNcp:

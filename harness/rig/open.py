@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,33 +11,40 @@ from typing import Self
 
 from harness.clock import VirtualLoop
 from harness.emulation.air import Air
-from harness.emulation.node import Network
+from harness.emulation.host import MemberNode
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 from harness.evidence.capture import KeyFile
 from harness.evidence.journal import Journal
-from harness.members.hub import DeviceJoined, DeviceLeft
-from harness.members.hub import Hub as HubBehaviour
+from harness.members.hub_values import DeviceJoined, DeviceLeft
 from harness.radio.coordinator import Coordinator
 from harness.radio.emulated import plug_in
-from harness.rig.bench import CAPTURE_NAME, EmulatedBench, hub_config
-from harness.rig.credentials import credentials_of
-from harness.rig.nouns import Device, Hub, Member
-from harness.rig.profile import HubProfile
+from harness.radio.joiner import Joiner
+from harness.rig.behaviours import device_of, hub_of
+from harness.rig.bench import CAPTURE_NAME, KINDS, EmulatedBench, network_of
+from harness.rig.commissioned import Commissioned, recall
+from harness.rig.hub import Hub
+from harness.rig.nouns import Device, Member
+from harness.rig.overheard import Overheard
+from harness.rig.profile import BridgeProfile, DeviceProfile, HubProfile
 from harness.rig.schema import RigFile, load_rig
 from harness.wire.mac import format_eui64
 from harness.wire.ota_server import TransferProgressed
+from harness.wire.security import link_key_from_install_code
 
 JOURNAL_NAME = "journal.jsonl"
 JOIN_WITHIN = 600.0  # seconds that a device gets to join, before the rig says that it did not
 KEY_WITHIN = 600.0  # seconds that it gets to establish its link key then
 
 
-def open_rig(path: str | Path, *, evidence: Path | None = None) -> Rig:
+def open_rig(
+    path: str | Path, *, evidence: Path | None = None, commissioned: Commissioned | None = None
+) -> Rig:
     """Check a rig file and return its rig, to be entered as an asynchronous context manager.
 
-    `evidence` is a folder for the capture, its key file and the journal. RigError for a file that is wrong.
+    `evidence` is a folder for the capture, its key file and the journal. With a `commissioned` state its HAN goes on as
+    it was then. RigError for a file that is wrong.
     """
-    return Rig(load_rig(path), evidence=evidence)
+    return Rig(load_rig(path), evidence=evidence, commissioned=commissioned)
 
 
 def event_loop_for(file: RigFile) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -52,13 +58,16 @@ class Rig:
     Seconds are the rig's own: of virtual time on an emulated rig, which must be opened on a `VirtualLoop`.
     """
 
-    def __init__(self, file: RigFile, *, evidence: Path | None = None) -> None:
+    def __init__(
+        self, file: RigFile, *, evidence: Path | None = None, commissioned: Commissioned | None = None
+    ) -> None:
         self.file = file
         self.name = file.name
         self.journal = Journal()
         self.bench: EmulatedBench | None = None
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, Device | Hub] = {}
         self._evidence = evidence
+        self._commissioned = commissioned
         self._stack = AsyncExitStack()
         self._news = asyncio.Event()
         self._origin = 0.0
@@ -79,30 +88,52 @@ class Rig:
         assert isinstance(hub, Hub)
         return hub
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The members that join, in the order of the file."""
+        return tuple(member for member in self.members.values() if isinstance(member, Device))
+
     def device(self, name: str) -> Device:
         """Return a member that joins; RigError, with those there are, for a name that is none."""
         member = self.members.get(name)
         if not isinstance(member, Device):
-            devices = ", ".join(name for name, member in self.members.items() if isinstance(member, Device))
-            raise RigError(f"{self.file.path}: no device {name!r}; there are: {devices or 'none'}")
+            names = ", ".join(device.name for device in self.devices)
+            raise RigError(f"{self.file.path}: no device {name!r}; there are: {names or 'none'}")
         return member
 
     def of_role(self, role: str) -> Device | None:
         """Return the first device whose profile has this role, or None: a rig names its members as it likes."""
-        devices = (member for member in self.members.values() if isinstance(member, Device))
-        return next((device for device in devices if device.profile.role == role), None)
+        return next((device for device in self.devices if device.profile.role == role), None)
+
+    @property
+    def bridges(self) -> dict[str, Device]:
+        """The Alt HAN bridges by type, "B1" to "B4"."""
+        return {
+            device.profile.bridge: device
+            for device in self.devices
+            if isinstance(device.profile, BridgeProfile)
+        }
 
     async def joined(self, name: str) -> Device:
         """Return a device that is on the HAN, and keyed, after admitting it and giving it power if it is not."""
         device = self.device(name)
-        if not device.joined:
+        if not device.joined and not self._is_member(device):
             await self.hub.admit(device)
-            if device.node is not None:
-                await device.power_on()
-            await device.until(joined=True, within=JOIN_WITHIN)
+        if device.carrier is not None:
+            await device.power_on()
+        await device.until(joined=True, within=JOIN_WITHIN)
         if self.hub.profile.secured and device.profile.secured:
             await device.until(keyed=True, within=KEY_WITHIN)
         return device
+
+    def _is_member(self, device: Device) -> bool:
+        """Whether it comes back without being admitted, by the hub's Device Log; of equipment's only this rig knows."""
+        if self.hub.behaviour is None:
+            return self._commissioned is not None and device.name in self._commissioned.members
+        return any(
+            entry.eui64 == device.eui64 and (entry.joined or entry.tc_key is not None)
+            for entry in self.hub.behaviour.log.entries
+        )
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -137,7 +168,8 @@ class Rig:
                 async with asyncio.timeout_at(deadline):
                     await self._news.wait()
             except TimeoutError:
-                raise RemoteProtocolError(failure()) from None
+                if not condition():  # not everything that comes about is an event
+                    raise RemoteProtocolError(failure()) from None
 
     def note(self, seconds: float, member: str, event: object) -> None:
         """Take an event of a member: it goes to the journal, to the hub, and to whoever waits."""
@@ -146,12 +178,15 @@ class Rig:
         # One a block: the hub keeps the last, the journal would drown.
         if not isinstance(event, TransferProgressed):
             self.journal.add(seconds, member, event)
-        if member == self.file.hub:
-            self.hub.take(event)
+        noun = self.members[member]
+        if isinstance(noun, Device):
+            noun.take(event)
+        else:
+            noun.take(seconds, event)
             if isinstance(event, (DeviceJoined, DeviceLeft)):
-                for other in self.members.values():
-                    if isinstance(other, Device) and other.eui64 == event.eui64:
-                        other.short = event.short if isinstance(event, DeviceJoined) else None
+                for device in self.devices:
+                    if device.eui64 == event.eui64:
+                        device.short = event.short if isinstance(event, DeviceJoined) else None
         self._news.set()
 
     def check(self) -> None:
@@ -168,34 +203,23 @@ class Rig:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._origin = loop.time()
-        hub = self.hub
-        url = hub.settings.radio
-        if url is None:
-            raise RigError(
-                f"{self.file.path}: members.{hub.name}: a hub by {hub.settings.by} cannot be played"
-            )
         async with AsyncExitStack() as stack:
             if self.file.is_emulated:
                 if not isinstance(loop, VirtualLoop):
                     raise RigError(f"{self.name} is an emulated rig, which runs on a VirtualLoop only")
                 self.bench = self._plug_in(loop, stack)
-            assert isinstance(hub.profile, HubProfile)  # that is what makes it the hub
-            hub.behaviour = self._hub_behaviour(hub.profile)
-            hub.carrier = Coordinator(
-                url,
-                hub.behaviour,
-                self._network(),
-                on_event=lambda seconds, event: self.note(seconds, hub.name, event),
-                on_key=self._note_key,
-            )
-            stack.push_async_callback(hub.carrier.stop)
-            await hub.carrier.start()
-            if hub.settings.eui64 not in (None, hub.carrier.eui64):
-                raise RigError(
-                    f"{self.file.path}: members.{hub.name}.eui64: "
-                    f"the radio at {url} is {format_eui64(hub.carrier.eui64)}"
-                )
-            hub.eui64 = hub.carrier.eui64
+            self._embody()
+            if self._commissioned is not None:
+                recall(self, self._commissioned)
+            if isinstance(self.hub.carrier, MemberNode):
+                self.hub.carrier.power_on()
+            for member in self.members.values():
+                if member.settings.by != "radio":
+                    continue
+                if isinstance(member, Hub):
+                    await self._play_hub(member, stack)
+                elif isinstance(member, Device):
+                    await self._play_device(member, stack)
             stack.callback(self._write_journal)
             self._stack = stack.pop_all()
         return self
@@ -216,36 +240,71 @@ class Rig:
             plug_in(loop, url, ncp, bench.air)
             if name == self.hub.name:
                 self.hub.ncp = ncp
-        for name, node in bench.nodes.items():
-            self.device(name).node = node
         if self._evidence is not None:
             bench.capture(self._evidence / CAPTURE_NAME, self._evidence)
         return bench
 
-    def _hub_behaviour(self, profile: HubProfile) -> HubBehaviour:
-        name = self.hub.name
-        if not profile.secured:
-            return HubBehaviour(hub_config(profile, ()))
-        eui64 = self.hub.settings.eui64
-        if eui64 is None:
-            raise RigError(
-                f"{self.file.path}: members.{name}.eui64: is needed for the certificate of a secured hub"
-            )
-        # On a real HAN keys are not to be guessed; on an emulated one they shall be the same in every run.
-        chance = random.Random(f"{self.file.seed} {name}") if self.file.is_emulated else random.SystemRandom()
-        return HubBehaviour(hub_config(profile, credentials_of(self.file, name, eui64)), chance)
+    def _embody(self) -> None:
+        """Give each member that is not by equipment what it does, and each node what it is one's carrier for."""
+        bench = self.bench
+        for name, member in self.members.items():
+            if member.settings.by == "equipment":
+                continue
+            if bench is not None and name in bench.nodes:
+                member.carrier = bench.nodes[name]
+            if isinstance(member, Hub):
+                member.behaviour = (None if bench is None else bench.hub) or hub_of(self.file)
+            else:
+                member.behaviour = (None if bench is None else bench.devices.get(name)) or device_of(
+                    self.file, name
+                )
 
-    def _network(self) -> Network:
-        network = self.file.network
-        epid = self.file.extended_pan_id
-        if epid is None:
-            raise RigError(f"{self.file.path}: network.extended_pan_id: is needed for a hub on a real radio")
-        return Network(
-            channel=network.channel,
-            pan_id=network.pan_id,
-            extended_pan_id=epid,
-            network_key=self.file.network_key,
+    async def _play_hub(self, hub: Hub, stack: AsyncExitStack) -> None:
+        url = hub.settings.radio
+        assert url is not None  # load_rig saw to it
+        assert hub.behaviour is not None  # _embody
+        hub.carrier = carrier = Coordinator(
+            url,
+            hub.behaviour,
+            network_of(self.file),
+            on_event=lambda seconds, event: self.note(seconds, hub.name, event),
+            on_key=self._note_key,
         )
+        stack.push_async_callback(carrier.stop)
+        await carrier.start()
+        self._same_radio(hub, carrier.eui64)
+        hub.eui64 = carrier.eui64
+
+    async def _play_device(self, device: Device, stack: AsyncExitStack) -> None:
+        """Open the radio of a member that the harness plays; until `power_on` it stays off the HAN."""
+        settings, profile = device.settings, device.profile
+        assert settings.radio is not None  # load_rig saw to it, and to the install code
+        assert settings.install_code is not None
+        assert isinstance(profile, DeviceProfile)  # whatever is no hub
+        assert device.behaviour is not None  # _embody
+        device.ear = Overheard(device.behaviour)
+        device.carrier = carrier = Joiner(
+            settings.radio,
+            device.ear,
+            link_key=link_key_from_install_code(settings.install_code),
+            kind=KINDS[profile.kind],
+            extended_pan_id=self.file.extended_pan_id,
+            channels=(self.file.network.channel,),
+            poll_seconds=settings.poll_seconds or profile.poll_seconds,
+            manufacturer_code=profile.manufacturer_code,
+            on_event=lambda seconds, event: self.note(seconds, device.name, event),
+            on_key=self._note_key,
+        )
+        stack.push_async_callback(carrier.stop)
+        await carrier.start()
+        self._same_radio(device, carrier.eui64)
+
+    def _same_radio(self, member: Member, eui64: int) -> None:
+        if member.settings.eui64 not in (None, eui64):
+            raise RigError(
+                f"{self.file.path}: members.{member.name}.eui64: "
+                f"the radio at {member.settings.radio} is {format_eui64(eui64)}"
+            )
 
     def _note_key(self, key: bytes, label: str) -> None:
         """Write a key of a real HAN for whoever captures it with a sniffer; the bench sees to emulated ones."""

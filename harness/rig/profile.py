@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-from harness.errors import RigError
+from harness.errors import LocalProtocolError, RigError
+from harness.members.device_log import DeviceLimits
+from harness.members.image_store_values import (
+    DEFAULT_PRECEDENCE,
+    SlotGroup,
+    StorePolicy,
+    Verdict,
+    Victim,
+)
+from harness.members.kinds import DeviceKind
 from harness.rig.document import check, nearest, read_document, shown
 from harness.wire.ota_client_values import OtaClientConfig
 from harness.wire.ota_server import OtaServerConfig
@@ -17,6 +26,8 @@ FOLDER_NAME = "device_profiles"
 
 _CLIENT = OtaClientConfig(manufacturer=0, image_type=0)
 _SERVER = OtaServerConfig()
+_STORE = StorePolicy()
+_LIMITS = DeviceLimits()
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -26,9 +37,23 @@ def _not_empty(text: str) -> str:
     return text
 
 
+def _with_version(text: str) -> str:
+    if text.count("{version}") != 1 or "{" in text.replace("{version}", ""):
+        raise ValueError("must have {version} once, and no other braces")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if text != "".join(text.splitlines()):
+        raise ValueError("must be one line")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_not_empty)]
 U16 = Annotated[int, Field(ge=0, le=0xFFFF)]
 U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+Count = Annotated[int, Field(ge=0)]
+TargetKind = Literal["esme", "gsme", "hcalcs", "ppmid", "bridge"]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Kind = Literal["router", "end_device", "sleepy_end_device"]
@@ -128,39 +153,235 @@ class _Profile(Strict):
     )
 
 
+class LimitSettings(Strict):
+    """How many devices a hub has room for. Keys and defaults are those of `DeviceLimits`."""
+
+    esme: Count = Field(default=_LIMITS.esme, description="Electricity meters.")
+    gsme: Count = Field(default=_LIMITS.gsme, description="Gas meters.")
+    type_1: Count = Field(default=_LIMITS.type_1, description="PPMIDs, bridges and HCALCSs.")
+    type_2: Count = Field(default=_LIMITS.type_2, description="IHDs.")
+    ppmid: Count | None = Field(
+        default=_LIMITS.ppmid, description="PPMIDs and bridges; null: as many as Type 1 devices."
+    )
+    total: Count = Field(default=_LIMITS.total, description="Entries of the Device Log in all.")
+    gpf_takes_entry: bool = Field(
+        default=_LIMITS.gpf_takes_entry, description="Whether the hub's own GPF takes one of those entries."
+    )
+    historic: Count = Field(default=_LIMITS.historic, description="Entries of the historic log.")
+
+
+class SlotGroupSettings(Strict):
+    """Kinds of device whose images share some slots of the store."""
+
+    kinds: tuple[TargetKind, ...] = Field(min_length=1)
+    slots: Annotated[int, Field(ge=1)] = 1
+
+
+class PrecedenceRow(Strict):
+    """What an arriving image does to one that waits, where both share a slot."""
+
+    arriving: TargetKind
+    waiting: TargetKind
+    verdict: Literal["overwrite", "overwrite_waiting", "refuse"]
+
+
+class StoreSettings(Strict):
+    """The hub's store of waiting images: all that no public document fixes. Keys and defaults are `StorePolicy`'s."""
+
+    groups: tuple[SlotGroupSettings, ...] | None = Field(
+        default=None,
+        description="Who shares slots; absent: GSME, HCALCS, PPMID and bridges one, the ESME one.",
+    )
+    precedence: tuple[PrecedenceRow, ...] = Field(
+        default=(),
+        description="Rows that differ from the standing table (GSME over all, the others each other).",
+    )
+    victim: Literal["oldest", "newest"] = Field(
+        default=_STORE.victim.value, description="Which of several images that may be overwritten is."
+    )
+    same_target: Literal["overwrite", "overwrite_waiting", "refuse"] = Field(
+        default=_STORE.same_target.value, description="What a second image for one device does to the first."
+    )
+    same_target_newer_only: bool = Field(
+        default=_STORE.same_target_newer_only,
+        description="true: only a newer version replaces one that waits.",
+    )
+    force_replace_forces: bool = Field(
+        default=_STORE.force_replace_forces,
+        description="true: a Force Replace octet other than 0 overrules the table.",
+    )
+    trailer_kinds: tuple[TargetKind, ...] | None = Field(
+        default=None, description="Whose images end in a signature; absent: ESME, GSME and HCALCS."
+    )
+    checks_trailer: bool = Field(
+        default=_STORE.checks_trailer,
+        description="true: an image that lacks its signature is refused by the hub.",
+    )
+    checks_hardware: bool = Field(
+        default=_STORE.checks_hardware, description="Whether the hub compares the header's hardware range."
+    )
+    size_limit: Annotated[int, Field(ge=1)] | None = Field(
+        default=_STORE.size_limit, description="Octets of the largest file; null: no limit."
+    )
+    retention_seconds: PositiveSeconds | None = Field(
+        default=_STORE.retention_seconds, description="How long an image waits; null: for ever."
+    )
+    transfer_attempts: Annotated[int, Field(ge=1)] | None = Field(
+        default=_STORE.transfer_attempts, description="Failed transfers until it is given up; null: never."
+    )
+    expires_during_transfer: bool = Field(
+        default=_STORE.expires_during_transfer,
+        description="Whether retention ends a transfer that is under way.",
+    )
+    alerts_refusals: bool = Field(
+        default=_STORE.alerts_refusals,
+        description="Whether an image that is not stored is alerted as discarded.",
+    )
+
+    def policy(self) -> StorePolicy:
+        """The policy that these settings describe. LocalProtocolError where they leave a case open."""
+        settings = self.model_dump(exclude={"groups", "precedence", "victim", "same_target", "trailer_kinds"})
+        groups = _STORE.groups
+        if self.groups is not None:
+            groups = tuple(
+                SlotGroup(tuple(DeviceKind(kind) for kind in group.kinds), group.slots)
+                for group in self.groups
+            )
+        trailers = _STORE.trailer_kinds
+        if self.trailer_kinds is not None:
+            trailers = tuple(DeviceKind(kind) for kind in self.trailer_kinds)
+        rows = {
+            (DeviceKind(row.arriving), DeviceKind(row.waiting)): Verdict(row.verdict)
+            for row in self.precedence
+        }
+        return StorePolicy(
+            groups=groups,
+            precedence={**DEFAULT_PRECEDENCE, **rows},
+            victim=Victim(self.victim),
+            same_target=Verdict(self.same_target),
+            trailer_kinds=trailers,
+            **settings,
+        )
+
+
 class HubProfile(_Profile):
     """A Communications Hub: coordinator, trust centre and OTA server of its HAN."""
 
     role: Literal["hub"]
+    firmware_version: U32 = Field(default=0x01000000, description="The version that the hub itself runs.")
+    smets: Literal["SMETS1", "SMETS2"] = Field(default="SMETS2", description="The family of its system.")
+    gbcs_version: Name = Field(default="4.1", description="The GBCS version of its firmware.")
+    ppmid_ota: bool = Field(
+        default=True,
+        description="Whether its firmware has SECMP0007: images for PPMIDs, bridges and HCALCSs.",
+    )
+    bands: tuple[Literal["2400 MHz", "868 MHz"], ...] = Field(
+        default=("2400 MHz",), description="Its radio bands, on paper: the emulated air has 2400 MHz only."
+    )
     notifies: bool = Field(
         default=True, description="Whether it tells a device of a waiting image by Image Notify."
     )
     ota: OtaServerSettings = OtaServerSettings()
+    store: StoreSettings = StoreSettings()
+    limits: LimitSettings = LimitSettings()
 
 
-class PpmidProfile(_Profile):
-    """A Prepayment Meter Interface Device."""
+class ConsoleSettings(Strict):
+    """The dialect of a device's serial console, one line a command."""
 
-    role: Literal["ppmid"]
+    baud: Annotated[int, Field(ge=1200, le=10_000_000)] = 115200
+    version_command: Annotated[Name, AfterValidator(_one_line)] = Field(
+        default="version", description="What asks for the firmware version."
+    )
+    version_answer: Annotated[str, AfterValidator(_with_version), AfterValidator(_one_line)] = Field(
+        default="firmware {version}",
+        description="The line that answers; {version} stands for 8 hexadecimal digits.",
+    )
+
+
+class DeviceProfile(_Profile):
+    """A device that joins the HAN of a hub."""
+
+    role: Literal["esme", "gsme", "hcalcs", "ppmid", "bridge", "ihd"]
     manufacturer_code: U16 = Field(description="The code that the Zigbee alliance gave to the maker.")
-    image_type: U16 = Field(description="The OTA image type that the device takes.")
-    hardware_version: U16 = Field(description="Version in the high octet, revision in the low one.")
     firmware_version: U32 = Field(
         description="The version that a member runs unless the rig file says another."
-    )
-    activation_seconds: Seconds = Field(
-        default=30.0, description="How long the device is dark while it changes to a new image."
     )
     kind: Kind = Field(description="Its part in the network.")
     poll_seconds: PositiveSeconds | None = Field(
         default=None,
         description="Between two polls of its parent; for a sleepy_end_device, and needed there.",
     )
+    console: ConsoleSettings = ConsoleSettings()
+
+
+class UpgradableProfile(DeviceProfile):
+    """A device that takes images over the HAN."""
+
+    image_type: U16 = Field(description="The OTA image type that the device takes.")
+    hardware_version: U16 = Field(description="Version in the high octet, revision in the low one.")
+    activation_seconds: Seconds = Field(
+        default=30.0, description="How long the device is dark while it changes to a new image."
+    )
     ota: OtaClientSettings = OtaClientSettings()
 
 
-Profile = HubProfile | PpmidProfile
-PROFILES: dict[str, type[HubProfile] | type[PpmidProfile]] = {"hub": HubProfile, "ppmid": PpmidProfile}
+class EsmeProfile(UpgradableProfile):
+    """An electricity meter."""
+
+    role: Literal["esme"]
+
+
+class GsmeProfile(UpgradableProfile):
+    """A gas meter, which sleeps."""
+
+    role: Literal["gsme"]
+    wake_seconds: PositiveSeconds = Field(
+        default=1800.0, description="From one look at the hub's notification flags to the next."
+    )
+
+
+class HcalcsProfile(UpgradableProfile):
+    """A HAN Connected Auxiliary Load Control Switch."""
+
+    role: Literal["hcalcs"]
+
+
+class PpmidProfile(UpgradableProfile):
+    """A Prepayment Meter Interface Device."""
+
+    role: Literal["ppmid"]
+    smets: Literal["SMETS1", "SMETS2", "dual"] = Field(
+        default="SMETS2", description="The family of systems that it can be part of; dual: either (MP202)."
+    )
+
+
+class BridgeProfile(UpgradableProfile):
+    """An Alt HAN bridge, which joins as a variant of the PPMID (MP170)."""
+
+    role: Literal["bridge"]
+    bridge: Literal["B1", "B2", "B3", "B4"] = Field(description="Which of the four it is.")
+    feed_seconds: PositiveSeconds = Field(
+        default=86400.0, description="How long the bridges that it feeds have to run their images."
+    )
+
+
+class IhdProfile(DeviceProfile):
+    """An In-Home Display: it takes no images over the HAN."""
+
+    role: Literal["ihd"]
+
+
+Profile = HubProfile | PpmidProfile | EsmeProfile | GsmeProfile | HcalcsProfile | BridgeProfile | IhdProfile
+PROFILES: dict[str, type[Profile]] = {
+    "hub": HubProfile,
+    "ppmid": PpmidProfile,
+    "esme": EsmeProfile,
+    "gsme": GsmeProfile,
+    "hcalcs": HcalcsProfile,
+    "bridge": BridgeProfile,
+    "ihd": IhdProfile,
+}
 
 
 def profile_folders(rig_folder: Path) -> tuple[Path, ...]:
@@ -199,10 +420,15 @@ def read_profile(path: Path) -> Profile:
         problem = "is missing" if role is None else f"no such role: {shown(role)}"
         document.refuse([(("role",), problem + nearest(str(role), PROFILES))])
     profile = check(document, PROFILES[role])
-    if isinstance(profile, PpmidProfile) and (profile.poll_seconds is not None) != (profile.kind == SLEEPY):
+    if isinstance(profile, DeviceProfile) and (profile.poll_seconds is not None) != (profile.kind == SLEEPY):
         document.refuse(
             [(("poll_seconds",), f"{SLEEPY} has one and no other kind does; kind is {profile.kind}")]
         )
+    if isinstance(profile, HubProfile):
+        try:
+            profile.store.policy()
+        except LocalProtocolError as error:
+            document.refuse([(("store",), str(error))])
     return profile
 
 

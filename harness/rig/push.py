@@ -15,13 +15,17 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from harness.errors import RigError
+from harness.errors import RemoteProtocolError, RigError
 from harness.evidence.capture import KEY_FILE_NAME
+from harness.members.kinds import ACTIVATED_BY_COMMAND
 from harness.rig.bench import CAPTURE_NAME
 from harness.rig.images import read_image
 from harness.rig.nouns import Device
 from harness.rig.open import Rig
 from harness.rig.schema import RigFile
+from harness.wire.gbcs_image import parse_upgrade_image
+from harness.wire.ota_messages import SUCCESS
+from harness.wire.zcl import status_name
 
 _REFRESH = 1.0  # seconds on the rig's clock between two looks at the transfer
 
@@ -48,6 +52,8 @@ async def push_image(
     console = console or Console(stderr=True)
     async with rig:
         await rig.joined(member)
+        for other in device.feeds:
+            await rig.joined(other.name)  # its part of the package is handed on to it
         running = await device.version()
         console.print(f"{member} is on the HAN and runs {running:#010x}")
         if running == image.version:
@@ -65,8 +71,16 @@ async def push_image(
         with Progress(*columns, console=console, get_time=clock, speed_estimate_period=within) as progress:
             shown = progress.add_task(f"{path.name} -> {member}", total=image.total_size)
             watch = asyncio.get_running_loop().create_task(_watch(rig, device, progress, shown))
+            deadline = rig.now() + within
             try:
-                await device.until(running=image.version, within=within)
+                if device.device_kind in ACTIVATED_BY_COMMAND:
+                    end = await rig.hub.upgrade_end(device, within=within)
+                    if end.status != SUCCESS:
+                        raise RemoteProtocolError(
+                            f"{member} has fetched the image, and refuses it with {status_name(end.status)}"
+                        )
+                    await rig.hub.wan.activate(parse_upgrade_image(image.payload).image_hash, on=device)
+                await device.until(running=image.version, within=deadline - rig.now())
             finally:
                 watch.cancel()
             progress.update(shown, completed=image.total_size)

@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, WithJsonSchema
 
 from harness.errors import LocalProtocolError, RigError
+from harness.members.defects import DEFECTS
 from harness.rig.document import MISSING, Problem, check, nearest, read_document, shown
 from harness.rig.profile import (
     SLEEPY,
+    BridgeProfile,
+    DeviceProfile,
     HubProfile,
     Name,
-    PpmidProfile,
     Profile,
     Strict,
     load_profile,
@@ -186,11 +188,34 @@ class MemberSettings(Strict):
     firmware_version: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] | None = Field(
         default=None, description="What it runs at first; absent: its profile's."
     )
+    fed_by: MemberName | None = Field(
+        default=None, description="The bridge that hands a bridge its images (MP170); absent: the hub does."
+    )
+    console: str | None = Field(
+        default=None,
+        description="Serial port or URL of the console of a member by equipment; an emulated one has its own.",
+    )
+    defects: tuple[str, ...] = Field(
+        default=(),
+        description="Deliberate faults of a member by emulation, which the tests must see (members/defects.py).",
+    )
 
     @property
     def is_emulated(self) -> bool:
         """Whether the member is on the emulated air, as a node or through an emulated NCP."""
         return self.by == "emulation" or (self.radio or "").startswith(EMULATED)
+
+
+class SupplierSettings(Strict):
+    """The Supplier whose signature the meters and load switches of a real bench ask for."""
+
+    eui64: Eui64 = Field(description="Its EUI-64, as commands name their originator.")
+    certificate: StateFile = Field(
+        description="Its signing certificate, PEM or DER, relative to the rig file."
+    )
+    private_key: StateFile = Field(
+        description="The private key to it, PEM or DER; it never leaves the bench."
+    )
 
 
 class RigFile(Strict):
@@ -209,6 +234,10 @@ class RigFile(Strict):
         default=None,
         description="File of the test CA (harness ca new), relative to the rig file. Absent on an emulated rig: "
         "a CA made from the seed.",
+    )
+    supplier: SupplierSettings | None = Field(
+        default=None,
+        description="Who signs images and commands. Absent on an emulated rig: a test Supplier made from the seed.",
     )
     members: dict[MemberName, MemberSettings] = Field(min_length=1)
 
@@ -234,6 +263,15 @@ class RigFile(Strict):
     def is_emulated(self) -> bool:
         """Whether the rig is emulated, and so runs on virtual time: all members are on the emulated air, or none."""
         return self.members[self.hub].is_emulated
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """The deliberate faults of its members, each as a sentence for a reader."""
+        return tuple(
+            f"{name} has {defect}: {DEFECTS[defect].does}"
+            for name, member in self.members.items()
+            for defect in member.defects
+        )
 
     @property
     def extended_pan_id(self) -> int | None:
@@ -305,6 +343,8 @@ def _contradictions(rig: RigFile) -> Iterator[Problem]:
             )
         if member.parent is not None:
             yield from _parent(rig, name, member.parent)
+        if member.fed_by is not None:
+            yield from _feeder(rig, name, member.fed_by)
     real = hub.radio and not any(member.is_emulated for member in rig.members.values())
     if real and rig.network.network_key is None:
         yield ("network", "network_key"), "is missing: on a real radio a key made from the seed is no secret"
@@ -340,7 +380,7 @@ def _identity(member: MemberSettings, profile: Profile, hub: MemberSettings) -> 
 
 
 def _manner(member: MemberSettings, profile: Profile) -> Iterator[tuple[str, str]]:
-    sleepy = isinstance(profile, PpmidProfile) and profile.kind == SLEEPY
+    sleepy = isinstance(profile, DeviceProfile) and profile.kind == SLEEPY
     if member.poll_seconds is not None and not sleepy:
         yield "poll_seconds", f"is for a {SLEEPY}, and the profile {member.profile} is none"
     if member.firmware_version is not None and profile.role == "hub":
@@ -349,8 +389,20 @@ def _manner(member: MemberSettings, profile: Profile) -> Iterator[tuple[str, str
         for key in ("poll_seconds", "firmware_version", "credentials"):
             if getattr(member, key) is not None:
                 yield key, "equipment decides this by itself"
+    elif member.console is not None:
+        yield "console", f"is for a member by equipment, not by {member.by}"
     if member.parent is not None and member.by != "emulation":
         yield "parent", f"is for a member by emulation, not by {member.by}"
+    if member.defects and member.by != "emulation":
+        yield "defects", f"are for a member by emulation, not by {member.by}"
+    for index, defect in enumerate(member.defects):
+        if defect not in DEFECTS:
+            yield "defects", f"no such defect: {defect}" + nearest(defect, DEFECTS)
+        elif profile.role not in DEFECTS[defect].roles:
+            roles = " or ".join(DEFECTS[defect].roles)
+            yield "defects", f"{defect} is for a {roles}, and {member.profile} is a {profile.role}"
+        elif defect in member.defects[:index]:
+            yield "defects", f"{defect} is there twice"
 
 
 def _parent(rig: RigFile, name: str, parent: str) -> Iterator[Problem]:
@@ -372,12 +424,36 @@ def _parent(rig: RigFile, name: str, parent: str) -> Iterator[Problem]:
         above.append(following)
         following = rig.members[following].parent
     profile = rig.profiles[parent]
-    if isinstance(profile, PpmidProfile) and profile.kind != "router":
+    if isinstance(profile, DeviceProfile) and profile.kind != "router":
         yield location, f"{parent} is a {profile.kind}, which has no children"
 
 
+def _feeder(rig: RigFile, name: str, feeder: str) -> Iterator[Problem]:
+    location = ("members", name, "fed_by")
+    if not isinstance(rig.profiles[name], BridgeProfile):
+        yield location, f"is for a bridge, and {name} is a {rig.profiles[name].role}"
+    elif feeder not in rig.members:
+        yield location, f"no such member: {feeder}" + nearest(feeder, rig.members)
+    elif not isinstance(rig.profiles[feeder], BridgeProfile) or feeder == name:
+        yield location, f"{feeder} is no other bridge"
+    elif rig.members[feeder].fed_by is not None:
+        yield location, f"{feeder} is itself fed by {rig.members[feeder].fed_by}: it has nothing to hand on"
+    else:
+        # A package has one part for each bridge: a second of a kind would get none.
+        bridge = _bridge_of(rig, name)
+        before = itertools.takewhile(lambda other: other != name, rig.members)
+        for other in (feeder, *(other for other in before if rig.members[other].fed_by == feeder)):
+            if _bridge_of(rig, other) == bridge:
+                yield location, f"{feeder} has one part of a package for a {bridge}, and that is for {other}"
+
+
+def _bridge_of(rig: RigFile, name: str) -> str | None:
+    profile = rig.profiles[name]
+    return profile.bridge if isinstance(profile, BridgeProfile) else None
+
+
 def _duplicates(rig: RigFile) -> Iterator[Problem]:
-    for key in ("eui64", "radio"):
+    for key in ("eui64", "radio", "console"):
         owners: dict[object, str] = {}
         for name, member in rig.members.items():
             value = getattr(member, key)

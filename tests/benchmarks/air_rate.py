@@ -7,8 +7,11 @@ import random
 from harness.emulation.air import Air
 from harness.emulation.host import MemberNode
 from harness.emulation.node import Network, NodeKind
+from harness.members.device_values import DeviceConfig
+from harness.members.firmware_values import FirmwareConfig
 from harness.members.hub import UTC_2026, Hub, HubConfig
-from harness.members.ppmid import Ppmid, PpmidConfig
+from harness.members.kinds import DeviceKind
+from harness.members.ppmid import Ppmid
 from harness.wire.image import OtaImage
 from harness.wire.ota_client_values import DownloadCompleted, DownloadStarted, OtaClientConfig
 from harness.wire.ota_server import OtaServerConfig
@@ -106,9 +109,10 @@ def _transfer() -> tuple[float, Lengths]:
         network=Network(11, 0x4A11, HUB_EUI64, bytes(range(16))),
     )
     client = OtaClientConfig(MANUFACTURER, IMAGE_TYPE, hardware_version=1, block_size=BLOCK, start_jitter=0.0)
+    firmware = FirmwareConfig(DeviceKind.PPMID, PPMID_EUI64, MANUFACTURER, IMAGE_TYPE, 1)
     ppmid = MemberNode(
         air,
-        Ppmid(PpmidConfig(client, running_version=1, secured=True), random.Random(1)),
+        Ppmid(DeviceConfig(firmware, 1, client, secured=True), random.Random(1)),
         eui64=PPMID_EUI64,
         kind=NodeKind.END_DEVICE,
         link_key=bytes(range(16, 32)),

@@ -17,7 +17,7 @@ AIR_LIMIT = 128  # KiB a premises
 LIVE_LIMIT = 450
 PREMISES = 20
 TRAFFIC_SECONDS = 600.0
-DEVICES = 8
+DEVICES = 7 * ("ppmid",) + ("ihd",)  # as many as a hub has room for, and one that is no Type 1 device
 
 # Seven install codes would need seven CRCs: all devices have the published one of the Zigbee documents.
 _INSTALL_CODE = "83FE D340 7A93 9723 A5C6 39B2 6916 D505 C3B5"
@@ -30,7 +30,7 @@ members:
   hub: {{by: radio, profile: hub, radio: "emulated://hub-{number}", eui64: 00-0D-6F-00-0A-90-69-{number:02X}}}
 """
 _DEVICE = (
-    "  ppmid_{device}: {{by: emulation, profile: ppmid, eui64: 00-0D-6F-00-0B-7A-{device:02X}-{number:02X}, "
+    "  device_{device}: {{by: emulation, profile: {profile}, eui64: 00-0D-6F-00-0B-7A-{device:02X}-{number:02X}, "
     'install_code: "{code}"}}\n'
 )
 
@@ -59,10 +59,10 @@ def _busy_premises(seed: int) -> Premises:
 
 
 def premises_memory_live() -> Figure:
-    """A premises whose hub is played by a live bellows and zigpy, with 8 PPMIDs joined, after ten minutes."""
+    """A premises whose hub is played by a live bellows and zigpy, with 8 devices joined, after ten minutes."""
     with TemporaryDirectory() as folder, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         grown = runner.run(_live_growth(Path(folder)))
-    return _figure(grown, LIVE_LIMIT, f"air, emulated NCP, bellows, zigpy and {DEVICES} PPMIDs")
+    return _figure(grown, LIVE_LIMIT, f"air, emulated NCP, bellows, zigpy and {len(DEVICES)} devices")
 
 
 async def _live_growth(folder: Path) -> int:
@@ -77,11 +77,14 @@ async def _live_growth(folder: Path) -> int:
 
 async def _live_premises(stack: AsyncExitStack, folder: Path, number: int) -> Rig:
     path = folder / f"premises-{number}.yaml"
-    devices = (_DEVICE.format(device=device, number=number, code=_INSTALL_CODE) for device in range(DEVICES))
+    devices = (
+        _DEVICE.format(device=device, profile=profile, number=number, code=_INSTALL_CODE)
+        for device, profile in enumerate(DEVICES)
+    )
     path.write_text(_HEAD.format(number=number) + "".join(devices), encoding="utf-8")
     rig = await stack.enter_async_context(open_rig(path))
-    for device in range(DEVICES):
-        await rig.joined(f"ppmid_{device}")
+    for device in range(len(DEVICES)):
+        await rig.joined(f"device_{device}")
     await rig.sleep(TRAFFIC_SECONDS)
     rig.check()
     return rig

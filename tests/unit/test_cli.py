@@ -24,6 +24,8 @@ from harness.wire.image import OtaImage, build_image
 from tests.unit.served import REPOSITORY, STANDING_RIG
 from tests.unit.served import harness as in_a_process
 
+# The devices of the standing rig, in the order of its file.
+DEVICES = ("ppmid", "esme", "gsme", "hcalcs", "b1", "b2", "b3", "b4", "ihd")
 # What the standing PPMID takes; its profile says so in device_profiles/ppmid.yaml.
 IMAGE = OtaImage(
     manufacturer=0x121D,
@@ -67,7 +69,8 @@ def image_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["rig"], ["rig", "check"], ["rig", "schema"], ["push"], ["emulate"]]
+    "arguments",
+    [[], ["rig"], ["rig", "check"], ["rig", "schema"], ["rig", "commission"], ["push"], ["emulate"]],
 )
 def test_every_command_has_help(arguments: list[str]) -> None:
     """--help and -h say the same, on stdout, with exit code 0, and every option is explained."""
@@ -84,7 +87,7 @@ def test_rig_check_names_the_members_of_a_good_file() -> None:
     """One line: the file, the rig's name, and its members in the order of the file."""
     result = harness("rig", "check", STANDING_RIG)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"{STANDING_RIG}: emulated-devices, 2 members: hub, ppmid\n"
+    assert result.stdout == f"{STANDING_RIG}: emulated-devices, 10 members: {', '.join(('hub', *DEVICES))}\n"
 
 
 def test_rig_check_says_all_that_is_wrong_with_a_file(tmp_path: Path) -> None:
@@ -247,7 +250,7 @@ def test_a_missing_image_and_a_folder_for_an_image_are_refused(tmp_path: Path) -
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("member", ["esme", "hub", ""])
+@pytest.mark.parametrize("member", ["meter", "hub", ""])
 def test_a_member_that_takes_no_image_is_refused_with_those_that_do(
     member: str, image_file: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -256,7 +259,7 @@ def test_a_member_that_takes_no_image_is_refused_with_those_that_do(
     said = refused(
         harness("push", "--rig", STANDING_RIG, "--to", member, "--evidence", evidence, image_file())
     )
-    assert said == f"{STANDING_RIG}: no device {member!r}; there are: ppmid"
+    assert said == f"{STANDING_RIG}: no device {member!r}; there are: {', '.join(DEVICES)}"
     assert not evidence.exists()
 
 
@@ -338,3 +341,29 @@ def test_only_an_emulated_radio_can_be_served(real_rig: Callable[[object], Path]
     rig = real_rig("/dev/ttyUSB0")
     said = refused(harness("emulate", rig, "--listen", "tcp:127.0.0.1:0"))
     assert said == f"{rig}: members.hub.radio: is not an emulated:// one"
+
+
+# --- rig commission ---------------------------------------------------------------------------------------------------
+
+
+def test_commission_leaves_a_state_and_says_who_is_in_it(tmp_path: Path) -> None:
+    """The members by name, and those that did not come; the file is its owner's alone, and no key is printed."""
+    content = yaml.safe_load(STANDING_RIG.read_text())
+    content["members"] = {name: content["members"][name] for name in ("hub", "ppmid", "esme")}
+    content["air"] = {"links": [{"between": [one, "ppmid"], "heard": False} for one in ("hub", "esme")]}
+    rig, state = tmp_path / "rig.yaml", tmp_path / "state.json"
+    rig.write_text(yaml.safe_dump(content, sort_keys=False))
+    result = harness("rig", "commission", rig, "--out", state)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{state}: hub, esme; not on the HAN: ppmid\n"
+    assert state.stat().st_mode & 0o777 == 0o600
+    assert list(json.loads(state.read_text())["members"]) == ["hub", "esme"]
+
+
+def test_commission_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    """A rig that is not there, and a folder that is not."""
+    said = refused(harness("rig", "commission", tmp_path / "none.yaml", "--out", tmp_path / "state.json"))
+    assert said == f"{tmp_path / 'none.yaml'}: cannot be read (No such file or directory)"
+    nowhere = tmp_path / "nowhere" / "state.json"
+    said = refused(harness("rig", "commission", STANDING_RIG, "--out", nowhere))
+    assert said == f"{nowhere}: cannot be written (No such file or directory)"

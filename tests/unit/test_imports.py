@@ -16,6 +16,8 @@ PACKAGE = REPOSITORY / "harness"
 LAYERS: dict[str, tuple[str, ...]] = {
     "__init__": ("rig", "pytest_plugin", "cli"),
     "__main__": ("cli",),
+    "gbcs": ("wire",),
+    "zigbee": ("wire",),
     "pytest_plugin": ("rig", "evidence"),
     "cli": ("rig", "evidence"),
     "rig": ("dcc", "radio", "emulation", "members", "evidence", "store"),
@@ -126,9 +128,9 @@ def test_a_core_never_waits(module):
 
 
 def test_conformance_tests_use_the_public_api():
-    """What judges a device is written in the words of the API: `harness` itself, and the vocabulary of harness.smi."""
+    """What judges a device is written in the API: `harness`, and the vocabulary of harness.smi and harness.gbcs."""
     wrong = []
-    public = {path.stem for path in PACKAGE.iterdir()} - {"smi"}
+    public = {path.stem for path in PACKAGE.iterdir()} - {"smi", "gbcs", "zigbee"}
     for path in sorted((REPOSITORY / "tests" / "conformance").rglob("*.py")):
         for line, name in imported(path):
             parts = name.split(".")

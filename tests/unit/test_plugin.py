@@ -115,7 +115,8 @@ def test_without_a_rig_its_tests_are_skipped_and_say_what_they_need(lab):
 
 def test_a_failure_shows_the_end_of_the_journal(lab):
     """What happened on the rig stands under a failed test."""
-    result = lab("async def test_it(ppmid):\n    assert not ppmid.joined\n", "--rig", str(STANDING_RIG))
+    module = "async def test_it(rig):\n    ppmid = await rig.joined('ppmid')\n    assert not ppmid.joined\n"
+    result = lab(module, "--rig", str(STANDING_RIG))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*journal of the rig*", "*hub *DeviceJoined*"])
 
@@ -319,3 +320,125 @@ def test_collecting_alone_judges_nothing(lab, pytester):
     """--collect-only leaves no report and no folder."""
     lab(JOINS, "--rig", str(STANDING_RIG), "--certify", "--evidence", "evidence", "--collect-only")
     assert not Path(pytester.path, "evidence").exists()
+
+
+# --- what is under test, and what is observed -------------------------------------------------------------------------
+
+
+def test_a_test_of_what_the_rig_does_not_judge_is_left_out(lab):
+    """`under_test` names the roles; a test for none of those under test on the rig is deselected, not skipped."""
+    module = """
+@pytest.mark.under_test("hub")
+async def test_hub(rig): pass
+
+@pytest.mark.under_test("hub", "ihd")
+async def test_either(rig): pass
+
+@pytest.mark.under_test("hub", "esme")
+async def test_esme(rig): pass
+"""
+    lab(module, "--rig", str(STANDING_RIG)).assert_outcomes(passed=1, deselected=2)
+    lab(module).assert_outcomes(skipped=3)
+
+
+def test_what_is_observed_is_no_verdict_on_the_device(certify, pytester):
+    """OBSERVED, with the text, in results.json and in the report; a test that fails all the same is failed."""
+    module = """
+@pytest.mark.requirement("FW-08")
+def test_seen(observe):
+    observe("it keeps the old image")
+    observe("and says nothing")
+
+@pytest.mark.requirement("FW-08")
+def test_failed(observe):
+    observe("it keeps the old image")
+    assert False
+"""
+    results = certify(module)
+    assert verdicts(results) == {"test_seen": "OBSERVED", "test_failed": "FAIL"}
+    seen = next(row for row in results["tests"] if row["test"].endswith("test_seen"))
+    assert "it keeps the old image; and says nothing" in json.dumps(seen)
+    page = (pytester.path / "evidence" / "report.html").read_text()
+    assert "it keeps the old image; and says nothing" in page
+
+
+# --- the commissioned state -------------------------------------------------------------------------------------------
+
+
+def test_a_test_with_a_member_begins_commissioned_and_one_of_joining_does_not(lab):
+    """A member that is asked for by its fixture is there at once, without key establishment; else nobody has joined."""
+    module = """
+from harness.wire.cbke_values import KeyEstablished
+
+def established(rig):
+    return any(isinstance(event, KeyEstablished) for event in rig.journal.since(0, "hub"))
+
+async def test_esme(rig, esme):
+    assert esme.joined and esme.keyed and rig.now() < 5 and not established(rig)
+
+async def test_by_name(rig, joined):
+    ihd = await joined("ihd")
+    assert ihd.joined and rig.now() < 5 and not established(rig)
+
+async def test_bridges(rig, bridges):
+    assert sorted(bridges) == ["B1", "B2", "B3", "B4"] and not established(rig)
+
+async def test_joining(rig):
+    assert not any(device.joined for device in rig.devices) and not rig.hub.behaviour.log.entries
+    await rig.joined("esme")
+    assert established(rig)
+"""
+    lab(module, "--rig", str(STANDING_RIG)).assert_outcomes(passed=4)
+
+
+def test_a_state_from_a_file_is_what_members_begin_with(lab, pytester):
+    """--commissioned takes what `harness rig commission` left, and makes none of its own."""
+    from harness.rig.commissioned import Commissioned, commission, save_commissioned
+    from harness.rig.schema import load_rig
+
+    state = commission(load_rig(STANDING_RIG))
+    # Without the GSME: a state that the run made itself would have it.
+    members = {name: kept for name, kept in state.members.items() if name != "gsme"}
+    save_commissioned(Commissioned(state.rig, members), pytester.path / "state.json")
+    module = "async def test_it(rig, esme):\n    assert 'gsme' not in rig._commissioned.members\n"
+    lab(module, "--rig", str(STANDING_RIG), "--commissioned", "state.json").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "state.json: cannot be read (No such file or directory)"),
+        ('{"format": "harness.comm', "state.json: is damaged or cut short: it is no JSON"),
+        (
+            '{"format": "harness.commissioned/1", "rig": "other", "members": {}}',
+            "the commissioned state is of the rig other, not of emulated-devices",
+        ),
+        (
+            '{"format": "harness.commissioned/1", "rig": "emulated-devices", "members": {"aunt": {}}}',
+            "the commissioned state has aunt, which emulated-devices has not",
+        ),
+    ],
+)
+def test_a_state_that_does_not_serve_is_one_sentence_before_anything_runs(lab, pytester, content, sentence):
+    """Missing, cut short, or of another rig: pytest's usage error, and nothing is skipped or run."""
+    if content is not None:
+        (pytester.path / "state.json").write_text(content)
+    result = lab(JOINS, "--rig", str(STANDING_RIG), "--commissioned", "state.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in result.errlines if line] == [f"ERROR: {sentence}"]
+
+
+def test_a_state_needs_its_rig(lab):
+    """--commissioned alone would be left unread."""
+    result = lab(JOINS, "--commissioned", "state.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines[0] == "ERROR: --commissioned needs --rig FILE: the state is of one rig"
+
+
+def test_a_damaged_member_of_a_state_is_an_error_that_names_it(lab, pytester):
+    """What only shows when the rig is opened fails the test's set-up: no test is skipped for it."""
+    content = {"format": "harness.commissioned/1", "rig": "emulated-devices", "members": {"hub": {}}}
+    (pytester.path / "state.json").write_text(json.dumps(content))
+    result = lab(JOINS, "--rig", str(STANDING_RIG), "--commissioned", "state.json")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*RigError: the commissioned state of hub cannot be taken: it has no ncp"])

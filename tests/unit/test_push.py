@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
-from harness import LocalProtocolError, Rig, hours, minutes, open_rig
+from harness import LocalProtocolError, RemoteProtocolError, Rig, hours, minutes, open_rig
 from harness.clock import VirtualLoop
 from harness.rig.images import make_image
+from harness.rig.push import push_image
+from harness.rig.schema import load_rig
 from harness.wire.ezsp import VERSIONS
+from harness.wire.image import build_image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STANDING_RIG = REPOSITORY / "rigs" / "emulated-devices.yaml"
@@ -93,7 +99,7 @@ async def test_an_image_reaches_a_ppmid_behind_a_router(
     rig["members"]["relay"] = {
         "by": "emulation",
         "profile": profile(tmp_path, kind="router"),
-        "eui64": "00-0D-6F-00-0B-7A-11-03",
+        "eui64": "00-0D-6F-00-0B-7A-11-77",
         "install_code": "83FED3407A932B70",
     }
     rig["members"]["ppmid"]["parent"] = "relay"
@@ -161,13 +167,36 @@ async def test_the_hub_learns_who_was_on_its_han_before_it_was_opened(tmp_path: 
     )
     async with open_rig(path) as rig:
         ppmid = await rig.joined("ppmid")
-        left_behind = ppmid.node.node.save()
+        left_behind = ppmid.carrier.node.save()
     async with open_rig(path) as rig:
         ppmid = rig.device("ppmid")
-        node = ppmid.node.node
+        node = ppmid.carrier.node
         node.power_on(resume=False)
         node.restore(left_behind)
         node.resume()
         await ppmid.until(joined=True, within=minutes(10))
         assert await ppmid.version() == ppmid.version_at_start
         rig.check()
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("good", [True, False])
+async def test_a_meter_is_told_to_activate_what_was_pushed_and_what_it_refuses_is_said(
+    good: bool, tmp_path: Path
+) -> None:
+    """CS06 follows the transfer, or the ESME would wait with its image; one with a broken signature ends the push."""
+    file = load_rig(rig_file(tmp_path))
+    image = make_image(random.Random(7))(target=Rig(file).device("esme"), size=4096)
+    if not good:
+        image = replace(image, payload=bytes((image.payload[0] ^ 1,)) + image.payload[1:])
+    path, said = tmp_path / "image.ota", io.StringIO()
+    path.write_bytes(build_image(image))
+    console = Console(file=said, width=200)
+    work = push_image(file, "esme", path, evidence=None, within=hours(2), console=console)
+    if good:
+        await work
+        assert f"esme runs {image.version:#010x} after" in said.getvalue()
+    else:
+        with pytest.raises(RemoteProtocolError, match="esme has fetched the image, and refuses it with"):
+            await work
+        assert asyncio.get_running_loop().time() < hours(1)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from harness.errors import RigError
 from harness.rig.document import nearest, read_document, shown
 from harness.rig.profile import (
+    PROFILES,
     OtaClientSettings,
     OtaServerSettings,
     profile_folders,
@@ -92,7 +93,9 @@ def test_the_standing_rig_is_right():
     rig = load_rig(STANDING_RIG)
     assert rig.hub == "hub"
     assert rig.is_emulated
-    assert list(rig.members) == ["hub", "ppmid"]
+    assert list(rig.members) == [
+        "hub", "ppmid", "esme", "gsme", "hcalcs", "b1", "b2", "b3", "b4", "ihd"
+    ]  # fmt: skip
     assert rig.members["ppmid"].under_test
     assert rig.members["ppmid"].install_code == bytes.fromhex(INSTALL_CODE)
     ppmid = rig.profiles["ppmid"]
@@ -353,7 +356,7 @@ def test_a_labs_own_profile_beside_the_rig_wins(written):
     ("old", "new", "said"),
     [
         ("role: ppmid", "role: ppmd", "ppmid.yaml:2: role: no such role: 'ppmd'; did you mean ppmid?"),
-        ("role: ppmid\n", "", "ppmid.yaml:1: role: is missing; known: hub, ppmid"),
+        ("role: ppmid\n", "", "ppmid.yaml:1: role: is missing; known: hub, ppmid, esme, gsme, hcalcs, bridge, ihd"),
         (
             "image_type: 1",
             "image_type: 0x10000",
@@ -381,7 +384,7 @@ def test_a_wrong_profile_is_said_like_a_wrong_rig(tmp_path, old, new, said):
 )
 def test_every_profile_of_the_project_is_right(path):
     """Each device profile that comes with the harness reads without complaint."""
-    assert read_profile(path).role in ("hub", "ppmid")
+    assert read_profile(path).role in PROFILES
 
 
 @pytest.mark.parametrize(

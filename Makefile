@@ -1,4 +1,4 @@
-# make certify: the conformance tests on the emulated rig, with a report. make test, make lint, make bench: see below.
+# make certify: the conformance tests on the emulated rigs, a report for each. make test, make lint, make bench: below.
 # Each makes .venv when there is none, or when what it is made from has changed. PYTHON=python3.12 picks the Python.
 
 PYTHON ?= python3
@@ -18,12 +18,20 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# The devices of a HAN, the sites of options A and B, a dual-mode PPMID in either system, and a Communications Hub.
+RIGS := emulated-devices emulated-option-b emulated-dual emulated-dual-smets1 emulated-hub
+
 certify: $(STAMP)
 	@rm -rf evidence
-	$(BIN)/python -m pytest -q tests/conformance --rig rigs/emulated-devices.yaml --certify --evidence evidence
+	@failed=; for rig in $(RIGS); do \
+		echo "== $$rig"; \
+		$(BIN)/python -m pytest -q tests/conformance --rig rigs/$$rig.yaml --certify --evidence evidence/$$rig \
+			|| failed="$$failed $$rig"; \
+	done; test -z "$$failed" || { echo "failed on:$$failed"; exit 1; }
 
+# Each worker is a process of its own; the conformance tests are what make certify runs.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q --rig rigs/emulated-devices.yaml
+	$(BIN)/python -m pytest -q -n auto tests/unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

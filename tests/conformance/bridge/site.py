@@ -61,7 +61,7 @@ async def unchanged(rig: Rig, bridges: Iterable[Device], *, after: float = QUIET
 
 
 async def refuses_mismatched(rig: Rig, hub: Hub, feeder: Device, new_image: Callable[..., OtaImage]) -> None:
-    """See that packages that do not match change nothing, that the Supplier is told of each once, and a good one runs."""
+    """See that packages that do not match change nothing, that each is told of once, and that a good one is taken."""
     pair, before = (feeder, *feeder.feeds), feeder.version_at_start
     good = new_image(target=feeder, size=SIZE)
     part = new_image(target=feeder.feeds[0], size=SIZE)

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from tests.benchmarks.air_rate import air_rate_over_limit
 from tests.benchmarks.cbke import cbke_over_double_and_add
+from tests.benchmarks.firmware import ota_four_over_one, overwrite_matrix
 from tests.benchmarks.frames import frame_over_ccm
 from tests.benchmarks.measure import Figure, Row
 from tests.benchmarks.memory import premises_memory_air, premises_memory_live
@@ -40,6 +41,10 @@ ROWS = (
     Row("frame-over-ccm", frame_over_ccm, "x", 0.2),
     Row("premises-memory-air", premises_memory_air, "KiB / 128 KiB", 0, 1),
     Row("premises-memory-live", premises_memory_live, "KiB / 450 KiB", 0, 1),
+    # One transfer alone all but fills the air, see air-rate-over-limit: four lose what contention costs, and no more.
+    Row("ota-four-over-one", ota_four_over_one, "x", 0.7),
+    # The whole matrix is 74 simulated hours: it has to be through in a minute.
+    Row("overwrite-matrix", overwrite_matrix, "simulated h / min", 74),
 )
 
 

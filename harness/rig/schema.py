@@ -399,8 +399,8 @@ def _manner(member: MemberSettings, profile: Profile) -> Iterator[tuple[str, str
         if defect not in DEFECTS:
             yield "defects", f"no such defect: {defect}" + nearest(defect, DEFECTS)
         elif profile.role not in DEFECTS[defect].roles:
-            roles = " or ".join(DEFECTS[defect].roles)
-            yield "defects", f"{defect} is for a {roles}, and {member.profile} is a {profile.role}"
+            roles = ", ".join(DEFECTS[defect].roles)
+            yield "defects", f"{defect} is a defect of {roles}, and {member.profile} is a {profile.role}"
         elif defect in member.defects[:index]:
             yield "defects", f"{defect} is there twice"
 

@@ -13,8 +13,10 @@ from typing import Any
 import click
 
 from harness.cli.ca import ca
+from harness.cli.campaign import campaign
 from harness.cli.gbcs import gbcs
 from harness.cli.image import image
+from harness.cli.smi import smi
 from harness.errors import HarnessError
 
 
@@ -134,8 +136,10 @@ def emulate(rig_file: Path, listen: str, pcap: Path | None) -> None:
 
 
 main.add_command(ca)
+main.add_command(campaign)
 main.add_command(gbcs)
 main.add_command(image)
+main.add_command(smi)
 
 
 def _run(work: Coroutine[Any, Any, None], loop_factory: Any) -> None:

@@ -24,6 +24,7 @@ from tests.benchmarks.air_rate import air_rate_over_limit
 from tests.benchmarks.cbke import cbke_over_double_and_add
 from tests.benchmarks.firmware import ota_four_over_one, overwrite_matrix
 from tests.benchmarks.frames import frame_over_ccm
+from tests.benchmarks.inventory import cpl_over_reader, inventory_over_dict
 from tests.benchmarks.measure import Figure, Row
 from tests.benchmarks.memory import premises_memory_air, premises_memory_live
 from tests.benchmarks.ota import ota_over_uart_floor, ota_over_zigpy_manager
@@ -45,6 +46,9 @@ ROWS = (
     Row("ota-four-over-one", ota_four_over_one, "x", 0.7),
     # The whole matrix is 74 simulated hours: it has to be through in a minute.
     Row("overwrite-matrix", overwrite_matrix, "simulated h / min", 74),
+    # The row breaks down where a Device takes more than 4 KiB.
+    Row("inventory-over-dict", inventory_over_dict, "x", 0.05),
+    Row("cpl-over-reader", cpl_over_reader, "x", 0, 1.5),
 )
 
 

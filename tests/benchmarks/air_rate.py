@@ -9,12 +9,13 @@ from harness.emulation.host import MemberNode
 from harness.emulation.node import Network, NodeKind
 from harness.members.device_values import DeviceConfig
 from harness.members.firmware_values import FirmwareConfig
-from harness.members.hub import UTC_2026, Hub, HubConfig
+from harness.members.hub import Hub, HubConfig
 from harness.members.kinds import DeviceKind
 from harness.members.ppmid import Ppmid
 from harness.wire.image import OtaImage
 from harness.wire.ota_client_values import DownloadCompleted, DownloadStarted, OtaClientConfig
 from harness.wire.ota_server import OtaServerConfig
+from harness.wire.utc import UTC_2026
 from tests.benchmarks.measure import Figure
 
 IMAGE_OCTETS = 64 * 1024

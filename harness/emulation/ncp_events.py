@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.emulation import ncp_config as ids
+from harness.emulation.ncp_memory import NO_EUI64
 from harness.emulation.ncp_messaging import (
     BROADCAST,
     ENABLE_ROUTE_DISCOVERY,
@@ -15,7 +16,7 @@ from harness.emulation.ncp_messaging import (
 )
 from harness.emulation.ncp_network import node_type
 from harness.emulation.ncp_radio import dbm
-from harness.emulation.ncp_state import NO_EUI64, NcpState
+from harness.emulation.ncp_state import NcpState
 from harness.emulation.ncp_status import Status
 from harness.emulation.node import Child, NodeKind, NodeListener, SentStatus
 from harness.wire.application import ApsMessage

@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.emulation import ncp_config as ids
+from harness.emulation.ncp_memory import NO_EUI64, NULL_NODE_ID, AddressEntry, MulticastEntry, Pending
 from harness.emulation.ncp_network import CHANNELS
-from harness.emulation.ncp_state import (
-    NO_EUI64,
-    NULL_NODE_ID,
-    AddressEntry,
-    MulticastEntry,
-    NcpState,
-    Pending,
-)
+from harness.emulation.ncp_state import NcpState
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_system import Answer, Arguments, Handler
 from harness.wire.application import FIRST_BROADCAST, ZDO_PROFILE, ApsMessage

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.emulation import ncp_config as ids
-from harness.emulation.ncp_state import (
+from harness.emulation.ncp_memory import (
     HAVE_PRECONFIGURED_KEY,
     NO_EUI64,
     NO_FRAME_COUNTER_RESET,
     PRECONFIGURED_KEY_FROM_INSTALL_CODE,
-    NcpState,
     SecurityState,
 )
+from harness.emulation.ncp_state import NcpState
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_system import Answer, Arguments, Handler
 from harness.emulation.node import LinkKey

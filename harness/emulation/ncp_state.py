@@ -1,10 +1,10 @@
-"""What an emulated NCP remembers: tokens, which last, and tables, which a reset clears; and its node on the air."""
+"""The state of an emulated NCP: tokens, which last, and tables, which a reset clears; and its node on the air."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from harness.emulation import ncp_config as ids
@@ -12,154 +12,30 @@ from harness.emulation.air import Air, Timer
 from harness.emulation.ncp_config import CONFIGURATION, FIRMWARE, MFG_TOKENS, POLICIES, VALUE_CELLS, NcpConfig
 from harness.emulation.ncp_counters import Counters
 from harness.emulation.ncp_dialect import Dialect
+from harness.emulation.ncp_memory import (
+    HAVE_PRECONFIGURED_KEY,
+    NO_EUI64,
+    NO_TOKENS,
+    AddressEntry,
+    MulticastEntry,
+    Pending,
+    SecurityState,
+    Tokens,
+    wrong_field,
+)
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_store import NvStore
 from harness.emulation.node import LinkKey, Network, Node, NodeConfig, NodeKind, NodeListener, NodeState
 from harness.errors import LocalProtocolError, RigError
 from harness.wire.application import ApsMessage, SimpleDescriptor
-from harness.wire.ezsp import EzspAps
 from harness.wire.mac import format_eui64
 from harness.wire.nwk_commands import END_DEVICE_TIMEOUTS
 from harness.wire.security import link_key_from_install_code
 
-NO_EUI64 = 0xFFFF_FFFF_FFFF_FFFF
-NULL_NODE_ID = 0xFFFF  # EmberNodeId of nobody: an entry not in use, an address not known
 _BEST_LQI = 255
 _OWN_RSSI = 0.0
 _COUNTER_STEP = 4096  # what the counter in the flash lies behind the one in use, at most
 _NO_LIMIT = 0x7FFFFFFF  # the NCP counts messages on their way by itself
-
-# EmberInitialSecurityBitmask (UG100); the low octet is also EmberCurrentSecurityBitmask.
-HASHED_LINK_KEY = 0x0084
-HAVE_PRECONFIGURED_KEY = 0x0100
-HAVE_NETWORK_KEY = 0x0200
-NO_FRAME_COUNTER_RESET = 0x1000
-PRECONFIGURED_KEY_FROM_INSTALL_CODE = 0x2000
-
-
-@dataclass(frozen=True, slots=True)
-class SecurityState:
-    """What setInitialSecurityState set: `bitmask` of EmberInitialSecurityBitmask, keys, the trust centre's EUI-64."""
-
-    bitmask: int = 0
-    preconfigured_key: bytes = field(default=bytes(16), repr=False)
-    network_key: bytes = field(default=bytes(16), repr=False)
-    key_sequence: int = 0
-    trust_center: int = 0
-
-    @property
-    def hashed(self) -> bool:
-        """Whether the preconfigured key is a secret from which each device's own key is made."""
-        return self.bitmask & HASHED_LINK_KEY == HASHED_LINK_KEY
-
-
-@dataclass(slots=True)
-class Tokens:
-    """What lasts over a reset, and over a power cycle where there is a file.
-
-    `node` is `Node.save()`'s, {} for a node that never had a network; `network_changes` are fields of its network that
-    the host has written as tokens and that come into force with the next reset; `nwk_counter` is that of a new node.
-    """
-
-    manufacturing: dict[int, bytes] = field(default_factory=dict, repr=False)
-    restored_eui64: int = NO_EUI64
-    tx_power: int = 8
-    channel_mask: int = 0x07FFF800
-    security: SecurityState | None = None
-    key_table: dict[int, int] = field(default_factory=dict)
-    child_flags: dict[int, int] = field(default_factory=dict)
-    aps_counter: int = 0
-    nwk_counter: int = 0
-    boots: int = 0
-    network_changes: dict[str, int] = field(default_factory=dict)
-    node: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON keeps it."""
-        security = self.security
-        return {
-            "manufacturing": {str(token): value.hex() for token, value in self.manufacturing.items()},
-            "restored_eui64": self.restored_eui64,
-            "tx_power": self.tx_power,
-            "channel_mask": self.channel_mask,
-            "security": None
-            if security is None
-            else [
-                security.bitmask,
-                security.preconfigured_key.hex(),
-                security.network_key.hex(),
-                security.key_sequence,
-                security.trust_center,
-            ],
-            "key_table": {str(index): eui64 for index, eui64 in self.key_table.items()},
-            "child_flags": {str(eui64): flags for eui64, flags in self.child_flags.items()},
-            "aps_counter": self.aps_counter,
-            "nwk_counter": self.nwk_counter,
-            "network_changes": self.network_changes,
-            "boots": self.boots,
-            "node": self.node,
-        }
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Tokens:
-        """The tokens that `to_json` gave; KeyError, TypeError or ValueError on anything else."""
-        security = saved["security"]
-        if security is not None:
-            bitmask, link_key, network_key, sequence, trust_center = security
-            security = SecurityState(
-                int(bitmask),
-                bytes.fromhex(link_key),
-                bytes.fromhex(network_key),
-                int(sequence),
-                int(trust_center),
-            )
-        return cls(
-            manufacturing={
-                int(token): bytes.fromhex(value) for token, value in saved["manufacturing"].items()
-            },
-            restored_eui64=int(saved["restored_eui64"]),
-            tx_power=int(saved["tx_power"]),
-            channel_mask=int(saved["channel_mask"]),
-            security=security,
-            key_table={int(index): int(eui64) for index, eui64 in saved["key_table"].items()},
-            child_flags={int(eui64): int(flags) for eui64, flags in saved["child_flags"].items()},
-            aps_counter=int(saved["aps_counter"]),
-            nwk_counter=int(saved["nwk_counter"]),
-            network_changes={str(name): int(value) for name, value in saved["network_changes"].items()},
-            boots=int(saved["boots"]),
-            node=dict(saved["node"]),
-        )
-
-
-# What `Tokens.from_json` raises for what is none.
-_NO_TOKENS = (KeyError, TypeError, ValueError, AttributeError)
-
-
-@dataclass(slots=True)
-class AddressEntry:
-    """One row of the address table; `eui64` NO_EUI64: not in use."""
-
-    eui64: int = NO_EUI64
-    short: int = NULL_NODE_ID
-
-
-@dataclass(slots=True)
-class MulticastEntry:
-    """One row of the multicast table; `endpoint` 0: not in use."""
-
-    group: int = 0
-    endpoint: int = 0
-    network_index: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A message of the host's on its way: what messageSentHandler will repeat."""
-
-    kind: int
-    destination: int
-    aps: EzspAps
-    tag: int
 
 
 class NcpState:
@@ -437,16 +313,16 @@ class NcpState:
         assert self.store is not None
         try:
             self.tokens = Tokens.from_json(saved)
-        except _NO_TOKENS as error:
+        except NO_TOKENS as error:
             raise self._not_tokens(self.store, error) from error
 
     def take_tokens(self, saved: Mapping[str, Any]) -> None:
         """Restart with the tokens of another run. LocalProtocolError, which shows no key, for what is none."""
         try:
             self.tokens = Tokens.from_json(saved)
-        except _NO_TOKENS as error:
+        except NO_TOKENS as error:
             raise LocalProtocolError(
-                f"not the tokens of an NCP: {_wrong_field(saved)} ({type(error).__name__})"
+                f"not the tokens of an NCP: {wrong_field(saved)} ({type(error).__name__})"
             ) from None
         self._boot()
 
@@ -497,17 +373,6 @@ class NcpState:
     def manufacturing_token(self, token: int) -> bytes:
         """A manufacturing token as it reads: 0xFF where it was never written."""
         return self.tokens.manufacturing.get(token, b"\xff" * MFG_TOKENS[token])
-
-
-def _wrong_field(saved: Mapping[str, Any]) -> str:
-    """Say which field of tokens that are none is wrong: with that of a new stick in its place they are right."""
-    for name, value in Tokens().to_json().items():
-        try:
-            Tokens.from_json({**saved, name: value})
-        except _NO_TOKENS:
-            continue
-        return f"{name} is wrong" if name in saved else f"there is no {name}"
-    return "more than one field is wrong"
 
 
 def _text_token(token: int, text: str) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from harness.emulation import ncp_config as ids
+from harness.emulation.ncp_memory import NO_EUI64, SecurityState
 from harness.emulation.ncp_network import ALL_CHANNELS, node_type
-from harness.emulation.ncp_state import NO_EUI64, NcpState, SecurityState
+from harness.emulation.ncp_state import NcpState
 from harness.emulation.ncp_status import Status
 from harness.emulation.ncp_system import Answer, Arguments, Handler
 

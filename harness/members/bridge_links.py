@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 
 from harness.members.bridge_values import BridgeConfig, BridgeFlash, LinkPartner
-from harness.members.discovery import Discovery, address_told, ieee_address_request
+from harness.members.discovery import Discovery, Strangers, address_told
 from harness.members.security import SmartEnergySecurity, soonest
 from harness.wire import zcl
 from harness.wire.application import BROADCAST_RX_ON, ZDO_PROFILE, ApsMessage
@@ -20,7 +20,6 @@ _NWK_ADDRESS_RESPONSE = 0x8000
 _REQUEST = struct.Struct("<BQBB")
 _RESPONSE = struct.Struct("<BBQH")
 _LAST_ADDRESS = 0xFFF7  # Zigbee PRO table 3.59: those above are broadcasts and reserved
-_ASK_AGAIN = 15.0  # assumed: seconds until a stranger that goes on talking is asked again who it is
 
 
 class BridgeLinks:
@@ -47,7 +46,7 @@ class BridgeLinks:
         self._deadline: float | None = None  # when to ask for the feeder's address again
         self._pause = 0.0
         self._key_started = False
-        self._asked: dict[int, float] = {}  # the strangers that were asked who they are, and when
+        self._strangers = Strangers(next_sequence)
 
     # --- who is where -------------------------------------------------------------------------------------------------
 
@@ -74,7 +73,7 @@ class BridgeLinks:
             partners[eui64] = LinkPartner(short)
         else:
             known.short = short
-        self._asked.pop(short, None)
+        self._strangers.known(short)
         if self._deadline is not None and (moved or self._discovery.deadline is None):
             self._ask(now)
 
@@ -86,11 +85,9 @@ class BridgeLinks:
             or message.cluster not in (KEY_ESTABLISHMENT_CLUSTER, OTA_CLUSTER)
             or peer == self.config.hub
             or self.partner(peer) is not None
-            or now < self._asked.get(peer, -_ASK_AGAIN) + _ASK_AGAIN
         ):
             return
-        self._asked[peer] = now
-        self._outgoing.append(ieee_address_request(peer, self._next_sequence()))
+        self._outgoing += self._strangers.heard(peer, now)
 
     # --- the way to the feeder ----------------------------------------------------------------------------------------
 

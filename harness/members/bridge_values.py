@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from harness.errors import LocalProtocolError
 from harness.members.device_values import DeviceConfig
@@ -13,6 +13,10 @@ from harness.members.kinds import DeviceKind
 from harness.wire.mac import format_eui64
 from harness.wire.ota_server import OtaServerConfig
 from harness.wire.package import Bridge
+
+# Assumed: seconds from when a package is handed out until the bridges that do not run their image yet have failed. A
+# bridge that missed its Image Notify asks for an image an hour after it asked last.
+FEEDING_LIMIT: Final = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,7 @@ class BridgeConfig(DeviceConfig):
     # What bridges say to each other is in no public document. Assumed: Zigbee OTA over the HAN, under a link key of the
     # two, which the fed one asks for by key establishment.
     feeder: OtaServerConfig = field(default_factory=OtaServerConfig)
-    # Assumed: from when a package is handed out until the bridges that do not run their image yet have failed. A bridge
-    # that missed its Image Notify asks for an image an hour after it asked last.
-    feeding_limit: float = 4 * 3600.0
+    feeding_limit: float = FEEDING_LIMIT
 
     def __post_init__(self) -> None:
         firmware = self.firmware

@@ -74,13 +74,13 @@ DEFECTS: Final[Mapping[str, Defect]] = MappingProxyType(
         "asks_at_every_wake_up": Defect(("gsme",), ("FW-16",), of_devices.AsksAtEveryWakeUp),
         "takes_an_incomplete_package": Defect(("bridge",), ("AH-12",), of_devices.TakesAnIncompletePackage),
         "hides_a_failed_bridge": Defect(("bridge",), ("AH-13", "AH-02"), of_devices.HidesAFailedBridge),
-        "keeps_a_bridges_image": Defect((HUB,), ("AH-03", "AH-08", "FW-06"), of_hubs.KeepsABridgesImage),
-        "keeps_a_ppmids_image": Defect((HUB,), ("AH-04", "AH-08"), of_hubs.KeepsAPpmidsImage),
+        "keeps_a_bridges_image": Defect((HUB,), ("AH-03", "FW-06"), of_hubs.KeepsABridgesImage),
+        "keeps_a_ppmids_image": Defect((HUB,), ("AH-04",), of_hubs.KeepsAPpmidsImage),
         "keeps_a_ppmids_image_from_an_hcalcs": Defect(
-            (HUB,), ("AH-05", "AH-08"), of_hubs.KeepsAPpmidsImageFromAnHcalcs
+            (HUB,), ("AH-05",), of_hubs.KeepsAPpmidsImageFromAnHcalcs
         ),
         "overwrites_silently": Defect(
-            (HUB,), ("FW-06", "AH-03", "AH-04", "AH-05", "AH-08"), of_hubs.OverwritesSilently
+            (HUB,), ("FW-06", "AH-03", "AH-04", "AH-05"), of_hubs.OverwritesSilently
         ),
         "calls_a_failed_transfer_a_success": Defect((HUB,), ("FW-06",), of_hubs.CallsAFailedTransferASuccess),
         "takes_a_refusal_for_a_failed_transfer": Defect(
@@ -88,7 +88,7 @@ DEFECTS: Final[Mapping[str, Defect]] = MappingProxyType(
         ),
         "ignores_the_hardware": Defect((HUB,), ("FW-07", "FW-06"), of_hubs.IgnoresTheHardware),
         "serves_any_device": Defect((HUB,), ("FW-11",), of_hubs.ServesAnyDevice),
-        "never_clears_a_flag": Defect((HUB,), ("FW-16",), of_hubs.NeverClearsAFlag),
+        "never_clears_a_flag": Defect((HUB,), ("FW-17",), of_hubs.NeverClearsAFlag),
         "lets_join_at_any_time": Defect((HUB,), ("JN-01",), of_hubs.LetsJoinAtAnyTime),
         "has_no_limits": Defect((HUB,), ("AH-14", "JN-05"), of_hubs.HasNoLimits),
     }

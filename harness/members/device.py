@@ -133,7 +133,10 @@ class HanDevice(HubLink):
         self.client.stop()
         if self._security is not None:
             self._security.reset()
-        self.tunnels = self.new_tunnels()  # GBCS 10.2.2.1: whoever rejoins knows of no tunnel
+        if self._hub_eui64 is not None:
+            self.tunnels.forget(self._hub_eui64)  # GBCS 10.2.2.1: whoever rejoins knows of no tunnel
+        self._unsent[:0] = self._handed  # nobody took them: they wait for the next tunnel
+        self._handed.clear()
         self._outgoing.clear()
         return []
 
@@ -164,6 +167,7 @@ class HanDevice(HubLink):
 
     def messages_to_send(self) -> list[ApsMessage]:
         """Hand over what waits to be sent."""
+        self._handed.clear()
         outgoing = self._outgoing
         if outgoing:
             self._outgoing = []

@@ -153,13 +153,12 @@ class DeviceLog:
 
     What a device does that is not in the log changes nothing here: `joined`, `left` and `established` then return [].
 
-    A duplicate (CCS01) has its join period run anew, with the key that the log has, unless `duplicate_reopens` is
-    False. Assumed: CCS01 says that the new key is discarded and the old is as it was, and of the period says nothing.
+    A duplicate (CCS01) has its join period run anew, with the key that the log has. Assumed: CCS01 says that the new
+    key is discarded and the old is as it was, and of the period says nothing.
     """
 
-    def __init__(self, limits: DeviceLimits = DeviceLimits(), *, duplicate_reopens: bool = True) -> None:
+    def __init__(self, limits: DeviceLimits = DeviceLimits()) -> None:
         self.limits = limits
-        self.duplicate_reopens = duplicate_reopens
         self._entries: dict[int, LogEntry] = {}  # in the order of adding
         self._historic: dict[int, HistoricEntry] = {}  # the oldest first
         self._former: dict[
@@ -181,17 +180,6 @@ class DeviceLog:
         entry = self._entries.get(eui64)
         return None if entry is None else entry.kind
 
-    def join_key(self, eui64: int, now: float) -> bytes | None:
-        """Return the key with which a device joins now; None: it must not.
-
-        It must not when it is not in the log, its period is over, or it has a link key of its own (with that it comes
-        back, but does not join).
-        """
-        entry = self._entries.get(eui64)
-        if entry is None or entry.tc_key is not None or not _runs(entry.join_until, now):
-            return None
-        return entry.historic_key if _runs(entry.historic_until, now) else entry.link_key
-
     # --- what the WAN asks ---------------------------------------------------------------------------------------
 
     def add(self, eui64: int, kind: DeviceKind, link_key: bytes, period: float, now: float) -> list[object]:
@@ -211,7 +199,7 @@ class DeviceLog:
         entry = self._entries.get(eui64)
         if entry is not None:
             events: list[object] = [EntryDuplicate(eui64, entry.kind)]
-            if self.duplicate_reopens and not entry.joined and entry.tc_key is None:
+            if not entry.joined and entry.tc_key is None:
                 events.append(self._open(entry, period, now))
             return events
         full = self._full(kind)

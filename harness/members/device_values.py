@@ -15,7 +15,7 @@ from harness.wire.ota_client_values import OtaClientConfig, OtaStorage
 from harness.wire.tunnel_server import TunnelServerConfig
 
 IN_HOME_DISPLAY = 0x0502  # ZSE table 5-13
-PREPAYMENT_TERMINAL = 0x0506  # ZSE table 5-13
+_EUI64 = 0xFFFF_FFFF_FFFF_FFFF  # the largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,22 @@ def commissioned(flash: DeviceFlash, hub: HubKnown | None) -> dict[str, Any]:
 def recalled(saved: dict[str, Any]) -> tuple[DeviceFlash, HubKnown | None]:
     """Read what `commissioned` gave. LocalProtocolError for anything else."""
     try:
-        flash = DeviceFlash(FirmwareFlash.loaded(saved["firmware"]), keyed=[int(it) for it in saved["keyed"]])
+        keyed = [_number("keyed", eui64, _EUI64) for eui64 in saved["keyed"]]
+        flash = DeviceFlash(FirmwareFlash.loaded(saved["firmware"]), keyed=keyed)
         known = saved["hub"]
         if known is None:
             return flash, None
-        endpoints = {int(cluster): int(endpoint) for cluster, endpoint in known["endpoints"]}
-        tunnel = None if known["tunnel"] is None else int(known["tunnel"])
-        return flash, HubKnown(int(known["eui64"]), endpoints, tunnel)
+        endpoints = {
+            _number("a cluster", cluster, 0xFFFF): _number("an endpoint", endpoint, 0xFF)
+            for cluster, endpoint in known["endpoints"]
+        }
+        tunnel = None if known["tunnel"] is None else _number("tunnel", known["tunnel"], 0xFFFF)
+        return flash, HubKnown(_number("eui64", known["eui64"], _EUI64), endpoints, tunnel)
     except (KeyError, TypeError, ValueError) as error:
         raise LocalProtocolError(f"not the commissioned state of a device: {error!r}") from error
+
+
+def _number(name: str, value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} is no number from 0 to {most:#x}")  # and maybe half a key: not shown
+    return value

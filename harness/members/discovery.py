@@ -22,6 +22,21 @@ _MATCH_RESPONSE = struct.Struct("<BBHB")
 _LAST_ADDRESS = 0xFFF7  # Zigbee PRO table 3.59: those above are broadcasts and reserved
 
 
+ASK_AGAIN = 15.0  # assumed: seconds until a stranger that goes on talking is asked again who it is
+
+
+class ZdoSequence:
+    """Numbers the ZDO requests of one member: 1 at first."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def __call__(self) -> int:
+        """Return the next number."""
+        self._last = (self._last + 1) & 0xFF
+        return self._last
+
+
 def ieee_address_request(short: int, sequence: int) -> ApsMessage:
     """Return the question to a node for its EUI-64."""
     payload = _IEEE_REQUEST.pack(sequence, short, 0, 0)
@@ -42,6 +57,29 @@ def address_told(message: ApsMessage) -> tuple[int, int] | None:
     else:
         return None
     return (eui64, short) if short <= _LAST_ADDRESS else None
+
+
+class Strangers:
+    """Asks those who speak from an address that nobody is known under who they are. Times in seconds."""
+
+    def __init__(self, next_sequence: Callable[[], int]) -> None:
+        self._next_sequence = next_sequence
+        self._asked: dict[int, float] = {}  # by short address, when
+
+    def heard(self, short: int, now: float) -> list[ApsMessage]:
+        """Return the question to a stranger that spoke; none when it was asked less than `ASK_AGAIN` seconds ago."""
+        if now < self._asked.get(short, -ASK_AGAIN) + ASK_AGAIN:
+            return []
+        self._asked[short] = now
+        return [ieee_address_request(short, self._next_sequence())]
+
+    def known(self, short: int) -> None:
+        """Somebody is known under this address now."""
+        self._asked.pop(short, None)
+
+    def clear(self) -> None:
+        """Forget who was asked."""
+        self._asked.clear()
 
 
 class Discovery:

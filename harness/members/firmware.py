@@ -272,22 +272,21 @@ class Firmware:
             raise LocalProtocolError(f"this {config.kind.name} holds no image that it could run")
         return self._begin(flash.held, None)
 
-    def boot(self) -> int | None:
-        """The boot loader's turn: finish a change that was begun. Returns the version changed to, None when none was.
+    def boot(self) -> None:
+        """The boot loader's turn: finish a change that was begun.
 
         An image that does not start is dropped, and the old one runs on (assumed).
         """
         flash = self.flash
         activation = flash.activation
         if activation is None or activation.result is not None:
-            return None
+            return
         image = activation.image
         if not image.starts:
             flash.activation = replace(activation, result=ActivateImageResponse.ACTIVATION_FAILURE)
-            return None
+            return
         flash.running_version = image.version
         flash.activation = replace(activation, result=ActivateImageResponse.SUCCESS)
-        return image.version
 
     def booted(self, now: float) -> list[object]:
         """The device runs again, planned or not: what the last activation made owed waits to be sent from now on."""

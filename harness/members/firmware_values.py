@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,12 +12,12 @@ from typing import Any, Final
 from cryptography import x509
 
 from harness.errors import LocalProtocolError
-from harness.members.hub import UTC_2026
 from harness.members.kinds import ACTIVATED_BY_COMMAND, DeviceKind
 from harness.wire.gbcs_payloads import ActivateImageResponse
 from harness.wire.gbcs_readings import HASH_LENGTH
 from harness.wire.gbcs_security import PrivateKey, PublicKey
 from harness.wire.package import Bridge
+from harness.wire.utc import UTC_2026, utc_seconds, utc_time
 
 # The supplier and the Access Control Broker of the DCC's test PKI, whom the alerts of RTDS 4.5.0 go to.
 TEST_SUPPLIER: Final = 0x90B3D51F30010000
@@ -29,8 +29,6 @@ UNSTARTABLE: Final = b"HANNOSTART"
 How a maker finds that out is its own affair (GBCS 11.2 leaves it open), so that the harness has a way of its own. It is
 the image's property, not the device's: the same device fails with this image and runs the next.
 """
-
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Receipt(StrEnum):
@@ -116,7 +114,7 @@ class FirmwareConfig:
 
     def time(self, now: float) -> datetime:
         """What the device's clock says, to the second."""
-        return _EPOCH + timedelta(seconds=self.utc_at_zero + int(now))
+        return utc_time(self.utc(now))
 
     def utc(self, now: float) -> int:
         """The same in UTC seconds since 2000."""
@@ -124,7 +122,7 @@ class FirmwareConfig:
 
     def seconds_at(self, time: datetime) -> float:
         """When, in seconds of the caller's clock, the device's clock says `time`."""
-        return (time - _EPOCH).total_seconds() - self.utc_at_zero
+        return utc_seconds(time) - self.utc_at_zero
 
 
 def dlms_time(time: datetime) -> bytes:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from harness.errors import LocalProtocolError
 from harness.members.device_log import DeviceLog, EntryRemoved
-from harness.members.discovery import DEVICE_ANNOUNCE, address_told, ieee_address_request
+from harness.members.discovery import DEVICE_ANNOUNCE, Strangers, ZdoSequence, address_told
 from harness.members.hub_admission import HubAdmission
 from harness.members.hub_firmware import HubFirmware
 from harness.members.hub_flash import HubFlash
 from harness.members.hub_sessions import HubSessions
-from harness.members.hub_values import UTC_2026 as UTC_2026
+from harness.members.hub_values import DeliveryRefusal
 from harness.members.hub_values import DeliveryRefused as DeliveryRefused
+from harness.members.hub_values import DeviceExpelled as DeviceExpelled
 from harness.members.hub_values import DeviceJoined as DeviceJoined
 from harness.members.hub_values import DeviceLeft as DeviceLeft
 from harness.members.hub_values import HubConfig as HubConfig
@@ -27,12 +29,17 @@ from harness.members.reads import ReadFailed as ReadFailed
 from harness.members.reads import Reads
 from harness.members.security import UNDER_NETWORK_KEY, frame_for, refuse, soonest
 from harness.wire import clusters, zcl
-from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage, SimpleDescriptor
+from harness.wire.application import (
+    SMART_ENERGY_PROFILE,
+    ZDO_PROFILE,
+    ApsMessage,
+    LinkKeyForgotten,
+    SimpleDescriptor,
+)
 from harness.wire.image import OtaImage
 from harness.wire.ota_messages import OTA_CLUSTER, UPGRADE_NOW
 from harness.wire.ota_server import OtaServer
 
-ASK_AGAIN = 15.0  # assumed: seconds until a stranger that goes on talking is asked again who it is
 # SECMP0007: images for these came with it.
 _OTA_OF_SECMP0007 = (DeviceKind.PPMID, DeviceKind.BRIDGE, DeviceKind.HCALCS)
 
@@ -40,10 +47,12 @@ _OTA_OF_SECMP0007 = (DeviceKind.PPMID, DeviceKind.BRIDGE, DeviceKind.HCALCS)
 class Hub:
     """The hub's behaviour (`TrustCenterBehaviour`). Who announces itself is on the HAN; only those are served.
 
+    One that was removed from the Device Log is told to leave instead, as often as it shows up; of one that never was
+    in it nothing is known that speaks against it, and a bench plays a hub without a log.
     `generator` gives the ephemeral keys of a hub with credentials, which needs one; `flash` is what an earlier hub left
     behind. The WAN drives it through `admit`, `remove`, `deliver_image` and `deliver_command`, and hears of it by
-    `WanMessage`. `offer`, `withdraw`, `release`, `read_attribute` and `send_message` are the bench's, which tests a
-    device by playing its hub: the device need not be in the Device Log, and the image store has no say.
+    `WanMessage`. `offer`, `withdraw`, `release` and `read_attribute` are the bench's, which tests a device by playing
+    its hub: the image store has no say.
     """
 
     def __init__(
@@ -57,9 +66,9 @@ class Hub:
         self._admission = HubAdmission(config.limits, self.flash)
         self._by_eui64 = self.flash.devices
         self._by_short = {known.short: known for known in self._by_eui64.values()}
-        self._asked: dict[int, float] = {}  # the strangers that were asked who they are, and when
         self._reader: int | None = None  # who reads an attribute just now: the flags are each reader's own
-        self._zdo_sequence = 0
+        self._next_zdo = ZdoSequence()
+        self._strangers = Strangers(self._next_zdo)
         self._reads = Reads()
         self._outgoing: list[ApsMessage] = []
         self._wan = HubWan(config, self.flash)
@@ -112,6 +121,10 @@ class Hub:
         """The devices (EUI-64) that a link key was established with, in that order."""
         return tuple(self.flash.keyed)
 
+    def clock(self, now: float) -> datetime:
+        """What its clock says, to the second; without one it counts from its start, as if that were the year 2000."""
+        return self._wan.clock(now)
+
     # --- what its carrier tells it -------------------------------------------------------------------------------
 
     def device_joined(self, eui64: int, short: int) -> None:
@@ -123,7 +136,7 @@ class Hub:
             del self._by_short[known.short]
         known.short = short
         self._by_short[short] = known
-        self._asked.pop(short, None)
+        self._strangers.known(short)
 
     def device_left(self, eui64: int, now: float) -> list[object]:
         """A device is no more of this HAN: it has to establish a key again. Its image keeps waiting."""
@@ -137,11 +150,6 @@ class Hub:
         if self._sessions is not None:
             self._sessions.left(eui64)
         return [DeviceLeft(eui64, known.short), *logged]
-
-    def key_known(self, eui64: int) -> None:
-        """A link key that an earlier run established with a device is still in the carrier's table."""
-        if self._sessions is not None and eui64 not in self.flash.keyed:
-            self.flash.keyed.append(eui64)
 
     def network_up(self, short: int, now: float) -> list[object]:
         """The HAN is up. GBCS 10.2.2.1: the tunnels are opened anew. Joins that are permitted are so again.
@@ -163,7 +171,7 @@ class Hub:
         """Keep the flash and what the bench offers, lose the transfers, the tunnels, the mailboxes and the reads."""
         self._outgoing.clear()
         self._reads.clear()
-        self._asked.clear()
+        self._strangers.clear()
         if self._sessions is not None:
             self._sessions.power_cut()
         self.firmware.boot()
@@ -213,13 +221,13 @@ class Hub:
         """
         kind = self.log.kind_of(target)
         if kind is None:
-            return [DeliveryRefused(target, f"{target:#018x} is not in the Device Log")]
+            return [_not_in_log(target)]
         if kind in _OTA_OF_SECMP0007 and not self.config.ppmid_ota:
             version = self.config.gbcs_version
             reason = (
                 f"this hub, of GBCS {version}, takes no image for a {kind}: its firmware predates SECMP0007"
             )
-            return [DeliveryRefused(target, reason)]
+            return [DeliveryRefused(target, reason, DeliveryRefusal.BEFORE_SECMP0007)]
         events = self._wan.alerts(self.firmware.deliver(octets, kind, target, now), now)
         self._take_frames()
         return events
@@ -234,13 +242,16 @@ class Hub:
             return self._wan.answer(octets)
         kind = self.log.kind_of(recipient)
         if kind is None:
-            return [DeliveryRefused(recipient, f"{recipient:#018x} is not in the Device Log")]
+            return [_not_in_log(recipient)]
         if kind is DeviceKind.IHD:
             return [DeliveryRefused(recipient, f"{recipient:#018x} is an IHD, which takes no messages")]
+        if self._sessions is None:
+            return [DeliveryRefused(recipient, "this hub opens no tunnels: it has no credentials")]
         try:
-            self.send_message(recipient, octets, now)
+            self._sessions.send(recipient, octets, now)
         except LocalProtocolError as error:
             return [DeliveryRefused(recipient, str(error))]
+        self._take_session_frames()
         return []
 
     # --- what the bench asks of it -------------------------------------------------------------------------------
@@ -287,16 +298,6 @@ class Hub:
         self._send(short, cluster, endpoint, frame, plain=plain)
         return sequence
 
-    def send_message(self, eui64: int, octets: bytes, now: float) -> None:
-        """Send a GBCS message through the tunnel to a device, or let it wait until there is one.
-
-        LocalProtocolError when this hub opens no tunnels, the message has more than 1500 octets, or too many wait.
-        """
-        if self._sessions is None:
-            raise LocalProtocolError("this hub opens no tunnels: it has no credentials")
-        self._sessions.send(eui64, octets, now)
-        self._take_session_frames()
-
     # --- what the HAN says ---------------------------------------------------------------------------------------
 
     def receive(self, message: ApsMessage, now: float) -> list[object]:
@@ -305,10 +306,9 @@ class Hub:
         if message.profile == ZDO_PROFILE and (told := address_told(message)) is not None:
             return self._told(*told, message, now)
         known = self._by_short.get(peer)
-        if known is None and now >= self._asked.get(peer, -ASK_AGAIN) + ASK_AGAIN:
+        if known is None:
             # A member from before this start, which announced itself to somebody else: who is it?
-            self._asked[peer] = now
-            self._outgoing.append(ieee_address_request(peer, self._next_zdo()))
+            self._outgoing += self._strangers.heard(peer, now)
         if message.profile == ZDO_PROFILE and self._sessions is not None:
             self._sessions.discovered(message, now)
             self._take_session_frames()
@@ -339,6 +339,9 @@ class Hub:
 
     def _told(self, eui64: int, short: int, message: ApsMessage, now: float) -> list[object]:
         """Learn who has which address. What a carrier reports of a joiner comes before that knows its link key."""
+        if eui64 in self.flash.removed:  # CCS02: it was out of reach when it was told to leave
+            self._by_short.pop(short, None)
+            return [DeviceExpelled(eui64, short), LinkKeyForgotten(eui64)]
         self.device_joined(eui64, short)
         events: list[object] = [DeviceJoined(eui64, short)]
         events += self._admission.joined(eui64, now)
@@ -425,10 +428,6 @@ class Hub:
         known = self._by_short.get(short)
         return known is not None and known.eui64 in self.keyed
 
-    def _next_zdo(self) -> int:
-        self._zdo_sequence = (self._zdo_sequence + 1) & 0xFF
-        return self._zdo_sequence
-
     def _send(self, short: int, cluster: int, endpoint: int, frame: bytes, *, plain: bool = False) -> None:
         self._outgoing.append(
             ApsMessage(
@@ -446,14 +445,10 @@ class Hub:
         )
 
     def _answer(self, message: ApsMessage, frame: bytes) -> None:
-        self._outgoing.append(
-            ApsMessage(
-                peer=message.peer,
-                profile=message.profile,
-                cluster=message.cluster,
-                source_endpoint=self.config.endpoint,
-                destination_endpoint=message.source_endpoint,
-                payload=frame,
-                secured=message.secured,
-            )
-        )
+        self._outgoing.append(message.answer(frame, endpoint=self.config.endpoint))
+
+
+def _not_in_log(eui64: int) -> DeliveryRefused:
+    return DeliveryRefused(
+        eui64, f"{eui64:#018x} is not in the Device Log", DeliveryRefusal.NOT_IN_DEVICE_LOG
+    )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from harness.members.device_log import DeviceLimits, DeviceLog, EntryRemoved, JoinAllowed, JoinPeriodEnded
+from harness.members.device_log import (
+    DeviceLimits,
+    DeviceLog,
+    EntryAdded,
+    EntryRemoved,
+    JoinAllowed,
+    JoinPeriodEnded,
+)
 from harness.members.hub_flash import HubFlash
 from harness.wire.application import JoinEnded, JoinPermitted, LinkKeyForgotten
 
@@ -27,6 +34,10 @@ class HubAdmission:
                 obeyed.append(JoinPermitted(event.eui64, event.key, event.seconds))
                 continue
             obeyed.append(event)
+            if isinstance(event, EntryAdded) and event.eui64 in self._flash.removed:
+                self._flash.removed.remove(event.eui64)
+            if isinstance(event, EntryRemoved):
+                self._flash.removed.append(event.eui64)
             if isinstance(event, (JoinPeriodEnded, EntryRemoved)):
                 obeyed += self._ended(event.eui64)
                 obeyed.append(LinkKeyForgotten(event.eui64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from harness.errors import LocalProtocolError
 from harness.members.hub_flash import FetchedImage, HubFlash
@@ -53,6 +53,8 @@ class HubFirmware:
         self._authorized = authorized
         self._notifies = notifies
         self._direct: dict[int, Offer] = {}
+        # Targets that the store got an image for after the bench's offer.
+        self._overtaken: set[int] = set()
         self.boot()
 
     def boot(self) -> None:
@@ -64,9 +66,15 @@ class HubFirmware:
             self.server.settle(eui64, fetched.key, fetched.upgrade_at)
         images = self._flash.images
         self._lost: list[object] = [] if images is None else [*self.store.restore(images)]
+        # What is offered last goes first: as it was before.
+        self._offer_again(self._overtaken)
         for held in self.store.waiting:
             self._offer(held)
-        for eui64, offer in self._direct.items():
+        self._offer_again(self._direct.keys() - self._overtaken)
+
+    def _offer_again(self, targets: Iterable[int]) -> None:
+        for eui64 in targets:
+            offer = self._direct[eui64]
             self._direct[eui64] = self.server.offer(offer.image, eui64, upgrade_at=offer.upgrade_at)
 
     def resumed(self) -> list[object]:
@@ -146,6 +154,8 @@ class HubFirmware:
                 held = self.store.get(event.target)
                 assert held is not None  # nothing comes behind it in the events of one call
                 offer = self._offer(held)
+                if event.target in self._direct:
+                    self._overtaken.add(event.target)
                 if self._notifies(event.target):
                     self.server.notify(event.target, offer)
             elif isinstance(event, (ImageDiscarded, ImageExpired)):
@@ -156,7 +166,7 @@ class HubFirmware:
                 self._flash.fetched[event.target] = fetched
                 self.server.settle(event.target, fetched.key, fetched.upgrade_at)
                 obeyed += self.server.withdraw(offer)
-        if any(not isinstance(event, ImageRefused) for event in events[:1]):
+        if events and not isinstance(events[0], ImageRefused):  # a refusal changes nothing in the store
             self._flash.images = self.store.snapshot()
         return obeyed
 
@@ -180,6 +190,7 @@ class HubFirmware:
         """See `Hub.withdraw`."""
         offer = self._offered(eui64)
         del self._direct[eui64]
+        self._overtaken.discard(eui64)
         return self.server.withdraw(offer)
 
     def release(self, eui64: int, now: float) -> None:

@@ -30,11 +30,12 @@ class HubFlash:
 
     `images` is `ImageStore.snapshot`, written at each change; None: nothing was ever written. `log` is
     `DeviceLog.snapshot`, and `counter` the originator counter of its last message. `keyed` are the devices that it
-    has established a link key with.
+    has established a link key with, `removed` those that were removed from the log, and not added since.
     """
 
     devices: dict[int, KnownDevice] = field(default_factory=dict)
     keyed: list[int] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
     log: dict[str, object] | None = field(default=None, repr=False)
     images: bytes | None = field(default=None, repr=False)
     fetched: dict[int, FetchedImage] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class HubFlash:
         self.devices.clear()
         self.devices.update(other.devices)
         self.keyed[:] = other.keyed
+        self.removed[:] = other.removed
         self.log, self.images, self.counter = other.log, other.images, other.counter
         self.fetched = dict(other.fetched)
 
@@ -57,6 +59,7 @@ class HubFlash:
                 for known in self.devices.values()
             ],
             "keyed": [f"{eui64:016X}" for eui64 in self.keyed],
+            "removed": [f"{eui64:016X}" for eui64 in self.removed],
             "fetched": [
                 {"eui64": f"{eui64:016X}"} | fetched._asdict() for eui64, fetched in self.fetched.items()
             ],
@@ -70,10 +73,8 @@ class HubFlash:
 
         Join periods are over: they were of another run's clock.
         """
-        if not isinstance(saved, Mapping) or set(saved) != {"devices", "keyed", "fetched", "counter", "log"}:
-            raise LocalProtocolError(
-                "hub: what is to be recalled does not have devices, keyed, fetched, counter, log"
-            )
+        if not isinstance(saved, Mapping) or set(saved) != set(_SAVED):
+            raise LocalProtocolError(f"hub: what is to be recalled does not have {', '.join(_SAVED)}")
         flash = cls(counter=_number(saved["counter"], "counter", (1 << 64) - 1), log=_ended(saved["log"]))
         for where, item in _items(saved, "devices"):
             values = _record(where, item, _DEVICE_FIELDS)
@@ -81,16 +82,20 @@ class HubFlash:
             if known.eui64 in flash.devices:
                 raise LocalProtocolError(f"hub: {where}.eui64 is there twice")
             flash.devices[known.eui64] = known
-        for where, item in _items(saved, "keyed"):
-            eui64 = _eui64(item, where)
-            if eui64 in flash.keyed:
-                raise LocalProtocolError(f"hub: {where} is there twice")
-            flash.keyed.append(eui64)
+        for name, held in (("keyed", flash.keyed), ("removed", flash.removed)):
+            for where, item in _items(saved, name):
+                eui64 = _eui64(item, where)
+                if eui64 in held:
+                    raise LocalProtocolError(f"hub: {where} is there twice")
+                held.append(eui64)
         for where, item in _items(saved, "fetched"):
             values = _record(where, item, _FETCHED_FIELDS)
             eui64 = values.pop("eui64")
             flash.fetched[eui64] = FetchedImage(**values)
         return flash
+
+
+_SAVED = ("devices", "keyed", "removed", "fetched", "counter", "log")
 
 
 def _ended(log: object) -> dict[str, object] | None:

@@ -6,7 +6,7 @@ import random
 
 from harness.errors import RemoteProtocolError
 from harness.members.device_values import DeviceConfig, DeviceFlash, HubKnown
-from harness.members.discovery import Discovery
+from harness.members.discovery import Discovery, ZdoSequence
 from harness.members.firmware_values import CommandRefused
 from harness.members.security import UNDER_NETWORK_KEY, SmartEnergySecurity, not_authorized
 from harness.members.tunnels import MessageReceived, messages_received
@@ -16,7 +16,7 @@ from harness.wire.cbke_messages import KEY_ESTABLISHMENT_CLUSTER
 from harness.wire.cbke_values import KeyEstablished
 from harness.wire.keep_alive import KeepAliveClient, KeepAliveConfig, TrustCenterLost
 from harness.wire.ota_messages import OTA_CLUSTER
-from harness.wire.tunnel import TunnelClient
+from harness.wire.tunnel import GONE, DataRefused, TunnelClient
 from harness.wire.tunnel_messages import TUNNELING_CLUSTER
 from harness.wire.tunnel_server import TunnelServer
 
@@ -42,11 +42,14 @@ class HubLink:
         config = self.config
         self._outgoing: list[ApsMessage] = []
         self._unsent: list[bytes] = []  # GBCS messages that wait for a tunnel
-        self._zdo_sequence = 0
+        self._told: bytes | None = None  # what went into one last
+        self._handed: list[bytes] = []  # those in the tunnel that the carrier has not taken yet
+        self._next_zdo = ZdoSequence()
         self._discovery = Discovery(config.discovery_timeout, config.discovery_longest, self._next_zdo)
         self._key_endpoint = 1  # the hub's, where its Key Establishment was found or last heard from
         self._tunnel_endpoint = 1  # the hub's, which its last request for a tunnel came from
         self._security: SmartEnergySecurity | None = None
+        self._keep_alive_endpoint = 1  # the hub's, where it was last found
         self._keep_alive = KeepAliveClient(config.keep_alive or KeepAliveConfig(), self._random)
         self.tunnels = self.new_tunnels()
         if self._secures:
@@ -93,17 +96,7 @@ class HubLink:
         )
 
     def _answer(self, message: ApsMessage, frame: bytes) -> None:
-        self._outgoing.append(
-            ApsMessage(
-                peer=message.peer,
-                profile=message.profile,
-                cluster=message.cluster,
-                source_endpoint=self.config.endpoint,
-                destination_endpoint=message.source_endpoint,
-                payload=frame,
-                secured=message.secured,
-            )
-        )
+        self._outgoing.append(message.answer(frame, endpoint=self.config.endpoint))
 
     # --- security -------------------------------------------------------------------------------------------------
 
@@ -150,6 +143,7 @@ class HubLink:
 
     def key_established(self, partner: int, now: float) -> None:
         """There is a link key with a partner: with the hub, as with most devices no other."""
+        self._keep_alive.forgive()
         self._search(now, partner)
 
     def _watched(self, events: list[object], now: float) -> list[object]:
@@ -192,21 +186,29 @@ class HubLink:
                 done += self.commanded(message, now)
             else:
                 done.append(event)
+                gone = isinstance(event, DataRefused) and event.ours and event.status in GONE
+                if gone and self._told is not None and not self.opens_tunnel:
+                    # The hub knew of this tunnel no more: what went into it last goes again through the next one, as
+                    # what the hub says last does. A TunnelClient, where it is the device that opens, sees to it itself.
+                    self._unsent.insert(0, self._told)
+                    self._told = None
         return done
 
     def _take_session_frames(self, now: float) -> None:
         if self._security is None:
             return
-        endpoints, hub, address = self._discovery.endpoints, self._hub_eui64, self.config.hub
+        hub, address = self._hub_eui64, self.config.hub
         if hub is not None and self.tunnel_ready(hub):
             self._unsent += self.owed()
             unsent, self._unsent = self._unsent, []
             for octets in unsent:
                 self.tunnels.send(hub, self.into_tunnel(octets), now)
+                self._told = octets
+            self._handed += unsent
         for partner, frame in self._security.frames_to_send():
             self.send(self.address_of(partner), KEY_ESTABLISHMENT_CLUSTER, self._key_endpoint, frame)
         for frame in self._keep_alive.frames_to_send():
-            self.send(address, clusters.KEEP_ALIVE_CLUSTER, endpoints[clusters.KEEP_ALIVE_CLUSTER], frame)
+            self.send(address, clusters.KEEP_ALIVE_CLUSTER, self._keep_alive_endpoint, frame)
         for _, frame in self.tunnels.frames_to_send():
             self.send(address, TUNNELING_CLUSTER, self._tunnel_endpoint, frame)
 
@@ -223,8 +225,10 @@ class HubLink:
         """
         config, keyed = self.config, self.flash.keyed
         self.hub_sought()
-        self._keep_alive.stop()
-        self._key_started = self._ota_started = self._keep_alive_started = False
+        # With a key it is watched all through the search: that is how a hub that is gone for good is found out.
+        if not keyed:
+            self._keep_alive.stop()
+        self._key_started = self._ota_started = False
         known = {} if config.server_endpoint is None else {OTA_CLUSTER: config.server_endpoint}
         if self._known is not None:
             eui64, known = self._known.eui64, {**self._known.endpoints, **known}
@@ -260,14 +264,11 @@ class HubLink:
         if not self._ota_started and all(cluster in found for cluster in self.wanted()):
             self._ota_started = True
             self.hub_found(eui64, now)
-        if clusters.KEEP_ALIVE_CLUSTER in found and not self._keep_alive_started:
-            self._keep_alive_started = True
-            self._keep_alive.start(now, at_once=self._known is None)
+        if clusters.KEEP_ALIVE_CLUSTER in found:
+            self._keep_alive_endpoint = found[clusters.KEEP_ALIVE_CLUSTER]
+            if not self._keep_alive.watching:
+                self._keep_alive.start(now, at_once=self._known is None)
         known, self._known = self._known, None
         if known is not None and known.tunnel is not None:
             self.tunnels.restore(eui64, known.tunnel, now)
         self._take_session_frames(now)
-
-    def _next_zdo(self) -> int:
-        self._zdo_sequence = (self._zdo_sequence + 1) & 0xFF
-        return self._zdo_sequence

@@ -116,7 +116,10 @@ class HubSessions:
     # --- messages ------------------------------------------------------------------------------------------------
 
     def send(self, eui64: int, octets: bytes, now: float) -> None:
-        """Send a message through a device's tunnel; a GSME's waits until it asks. Errors: see `Hub.send_message`."""
+        """Send a message through a device's tunnel; a GSME's waits until it asks.
+
+        LocalProtocolError when this hub opens no tunnels, the message is longer than one takes, or too many wait.
+        """
         if not self.config.tunnels:
             raise LocalProtocolError("this hub opens no tunnels: it was told not to")
         if self._admission.log.kind_of(eui64) is DeviceKind.GSME:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from enum import StrEnum
 
 from harness.members.device_log import DeviceLimits
 from harness.members.image_store_values import StorePolicy
@@ -14,9 +14,9 @@ from harness.wire.ota_server import OtaServerConfig
 from harness.wire.tunnel import TunnelClientConfig
 from harness.wire.tunnel_mailbox import MailboxConfig
 from harness.wire.tunnel_server import TunnelServerConfig
+from harness.wire.utc import UTC_2026
 
 ENERGY_SERVICE_INTERFACE = 0x0500  # ZSE table 5-13
-UTC_2026 = 820540800  # 1 January 2026 in UTC seconds since 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,9 @@ class HubConfig:
     firmware_version: int = 1  # what it answers ECS52
     store: StorePolicy = field(default_factory=StorePolicy)
     limits: DeviceLimits = DeviceLimits()
-    smets: Literal["SMETS1", "SMETS2"] = "SMETS2"  # what its Smart Metering System is: for who asks
-    gbcs_version: str = "4.1"  # for who asks
+    gbcs_version: str = "4.1"  # only to be named
     # SECMP0007: whether it takes images for PPMIDs, bridges and HCALCSs; a hub whose firmware is older does not.
     ppmid_ota: bool = True
-    bands: tuple[str, ...] = ("2.4 GHz",)  # for who asks: a dual band hub has "868 MHz", too
     gsme_tunnel: TunnelServerConfig = TunnelServerConfig()
     mailbox: MailboxConfig = MailboxConfig()
 
@@ -87,6 +85,14 @@ class DeviceJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceExpelled:
+    """A device that was removed from the Device Log is on the HAN yet, as NWK address `short`, and is told to leave."""
+
+    eui64: int
+    short: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLeft:
     """A device left the HAN."""
 
@@ -102,12 +108,23 @@ class WanMessage:
     octets: bytes
 
 
+class DeliveryRefusal(StrEnum):
+    """Why a hub keeps nothing for a device. No public document gives these codes: they are the harness' own."""
+
+    NOT_IN_DEVICE_LOG = "not in the Device Log"
+    BEFORE_SECMP0007 = "before SECMP0007"  # its firmware takes images for meters alone
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryRefused:
-    """What the WAN delivered for `recipient` (EUI-64) goes no further; `reason` is a sentence."""
+    """What the WAN delivered for `recipient` (EUI-64) goes no further; `reason` is a sentence.
+
+    `code` says the same in a word; None: there is no code for it.
+    """
 
     recipient: int
     reason: str
+    code: DeliveryRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from harness.errors import RemoteProtocolError
 from harness.members.hub_flash import HubFlash
@@ -13,8 +13,7 @@ from harness.wire.gbcs import build_message, parse_message
 from harness.wire.gbcs_names import use_case_name
 from harness.wire.gbcs_payloads import FirmwareTransfer, message_of, parse_payload
 from harness.wire.gbcs_readings import EsmeFirmwareVersion, ReadEsmeFirmwareVersion
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+from harness.wire.utc import utc_time
 
 
 class HubWan:
@@ -38,11 +37,15 @@ class HubWan:
         if own is None or party is None:
             return []
         self._flash.counter += 1
-        # A hub without a clock counts from its start, as if that were the year 2000.
-        moment = _EPOCH + timedelta(seconds=(self.config.ota.utc_at_zero or 0) + int(now))
-        payload = FirmwareTransfer(alert.alert_code, moment, alert.target, alert.version, alert.response)
+        payload = FirmwareTransfer(
+            alert.alert_code, self.clock(now), alert.target, alert.version, alert.response
+        )
         message = message_of(payload, originator=own, recipient=party, originator_counter=self._flash.counter)
         return [WanMessage(own, build_message(message))]
+
+    def clock(self, now: float) -> datetime:
+        """See `Hub.clock`."""
+        return utc_time((self.config.ota.utc_at_zero or 0) + int(now))
 
     def answer(self, octets: bytes) -> list[object]:
         """Take a command to the hub itself: ECS52 is answered, anything else refused."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import LocalProtocolError, RemoteProtocolError
 from harness.members.device import HanDevice
-from harness.members.device_values import DeviceConfig, DeviceFlash
+from harness.members.device_values import DeviceConfig
 from harness.members.reads import AttributeRead, Reads
 from harness.members.security import soonest
 from harness.wire import clusters, zcl
@@ -59,11 +58,6 @@ class Meter(HanDevice):
     measures: int
     """The MeteringDeviceType."""
 
-    def __init__(
-        self, config: MeterConfig, generator: random.Random, flash: DeviceFlash | None = None
-    ) -> None:
-        super().__init__(config, generator, flash)
-
     def served(self) -> dict[int, zcl.AttributeTable]:
         """Metering and Prepayment."""
         config = self.config
@@ -95,11 +89,6 @@ class Gsme(Meter):
     tunnels: TunnelClient
     measures = clusters.GAS_METERING
     opens_tunnel = True
-
-    def __init__(
-        self, config: GsmeConfig, generator: random.Random, flash: DeviceFlash | None = None
-    ) -> None:
-        super().__init__(config, generator, flash)
 
     def new_tunnels(self) -> TunnelClient:
         """The client's end of the tunnel."""

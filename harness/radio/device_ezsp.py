@@ -59,6 +59,7 @@ _QUARTER_SECOND = 0.256
 _WHY_NOT = {
     sl_Status.ZIGBEE_NO_NETWORK_KEY_RECEIVED: "not authenticated: no network key came that the link key opens",
     sl_Status.NO_BEACONS: "its beacon was not heard again",
+    sl_Status.ZIGBEE_MOVE_FAILED: "no parent answered",
     sl_Status.TIMEOUT: f"the NCP has not said how it ended within {MEMBERSHIP_TIMEOUT:g} s",
 }
 
@@ -275,7 +276,12 @@ def _node_type(kind: NodeKind) -> EmberNodeType:
     return EmberNodeType(kind + 1)
 
 
+def why_not(status: sl_Status) -> str:
+    """Say why an attempt to join or to rejoin ended in `status`."""
+    return _WHY_NOT.get(status, repr(status))
+
+
 def why_not_joined(found: FoundNetwork, status: sl_Status) -> str:
     """Say why an attempt to join that network ended in `status`."""
-    why = _WHY_NOT.get(status, repr(status))
-    return f"network {format_eui64(found.extended_pan_id)} on channel {found.network.channel}: {why}"
+    network = format_eui64(found.extended_pan_id)
+    return f"network {network} on channel {found.network.channel}: {why_not(status)}"

@@ -9,12 +9,12 @@ from typing import Any
 
 from bellows.types import sl_Status
 
-from harness.emulation.host import JOIN_RETRY
 from harness.emulation.joining import CHANNELS, capability
 from harness.emulation.node import NodeKind
 from harness.errors import LocalProtocolError, RigError
-from harness.radio.device_ezsp import MEMBERSHIP_TIMEOUT, DeviceEzsp, FoundNetwork, why_not_joined
+from harness.radio.device_ezsp import DeviceEzsp
 from harness.radio.link_keys import LinkKeys
+from harness.radio.membership import Membership, NetworkDown, NetworkUp
 from harness.radio.runner import (
     RESTART_ATTEMPTS,
     START_TIMEOUT,
@@ -34,12 +34,8 @@ from harness.wire.application import (
     Behaviour,
     Restart,
 )
-from harness.wire.mac import format_eui64
 
 RESTART_PAUSE = 2.0  # seconds: a stick on USB that lost its power has no port for so long
-REJOIN_BACKOFF = 2.0  # seconds, doubled with each attempt in vain ...
-REJOIN_BACKOFF_LONGEST = 600.0  # ... up to this
-REJOINS_ON_ITS_CHANNEL = 3  # then the network may have moved: on all channels
 DEVICE_ANNOUNCE = 0x0013  # Zigbee PRO 2.4.3.1.11
 # Before a restart what was sent gets out, above all the acknowledgement of what caused it; in seconds.
 LAST_WORDS = 0.25
@@ -94,10 +90,14 @@ class Joiner:
         self.behaviour = behaviour
         self._url = url
         self._baudrate = baudrate
-        self._link_key = link_key
         self._kind = kind
-        self._extended_pan_id = extended_pan_id
-        self._channels = tuple(channels)
+        self._membership = Membership(
+            link_key,
+            kind,
+            extended_pan_id,
+            tuple(channels),
+            on_link_key=lambda: self._keys.joining(self.eui64, link_key),
+        )
         self._poll_seconds = POLL_SECONDS if poll_seconds is None else poll_seconds
         self._manufacturer_code = manufacturer_code
         self._on_event = on_event
@@ -113,10 +113,7 @@ class Joiner:
         self._life: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
-        self._ended: asyncio.Future[sl_Status] | None = None  # how what is under way ends
-        self._down = asyncio.Event()
         self._early: list[ApsMessage] = []  # came before the behaviour was told that the network is up
-        self._recognised = False  # the network that the NCP holds is known to be the right one
         self._lost = False
         self._asleep: asyncio.TimerHandle | None = None  # when the fast polls of a sleepy device end
         self.eui64 = 0
@@ -124,8 +121,11 @@ class Joiner:
         """Whether it is on its network now."""
         self.short: int | None = None
         """Its NWK address there."""
-        self.last_join_failure: str | None = None
-        """Why the last attempt to join failed; None after one that did not."""
+
+    @property
+    def last_join_failure(self) -> str | None:
+        """Why the last attempt to join or to rejoin failed; None after one that did not."""
+        return self._membership.failure
 
     def _new_sender(self) -> Sender:
         return Sender(lambda: self.ezsp, lambda: next(self._tags))
@@ -235,13 +235,6 @@ class Joiner:
         else:
             self._live()
 
-    async def power_off(self) -> None:
-        """Take the radio's power away, as if it failed: the behaviour is none the wiser."""
-        was_powered = self._powered
-        self._fall_dark()
-        if was_powered:
-            await self._silence()
-
     async def power_cut(self) -> None:
         """Take the power of the whole member away: the behaviour loses what is not in storage."""
         was_powered = self._powered
@@ -254,6 +247,8 @@ class Joiner:
         self._cancel_restart()
         self._powered = False
         self._runner.sleep()
+        if self.joined:
+            self._runner.report(NetworkDown())
         self.joined, self.short = False, None
         self._leave_the_air()
 
@@ -311,86 +306,18 @@ class Joiner:
                     await ezsp.silence()
                 self._on_air = True
                 await ezsp.prepare(self.behaviour.descriptors, self._manufacturer_code)
-            silent = await self._resume(ezsp)
+            silent = await self._membership.resume(ezsp)
             if silent is None:
-                await self._join(ezsp)
+                await self._membership.join(ezsp)
             while True:
                 await self._be_up(ezsp, announce=bool(silent))
                 silent = False
                 if not await ezsp.is_member():
                     return  # it left, or was told to: it stays away until it is switched off and on again
-                await self._rejoin(ezsp)
+                await self._membership.rejoin(ezsp)
         except NOT_SENT as error:
             self._life = None  # this task, which `lost` is not to cancel
             self.lost(reason_of(error))
-
-    async def _end_of(self, beginning: Coroutine[Any, Any, sl_Status]) -> sl_Status:
-        """Return how what the NCP is asked to begin ends: NETWORK_UP, or why not."""
-        self._down.clear()
-        self._ended = asyncio.get_running_loop().create_future()
-        try:
-            status = await beginning
-            if status == sl_Status.OK:
-                try:
-                    async with asyncio.timeout(MEMBERSHIP_TIMEOUT):
-                        status = await self._ended
-                except TimeoutError:
-                    status = sl_Status(sl_Status.TIMEOUT)
-        finally:
-            self._ended = None
-        return status
-
-    async def _resume(self, ezsp: DeviceEzsp) -> bool | None:
-        """Go on with the network that the NCP holds; None when none serves, True if nobody heard of it."""
-        status = await self._end_of(ezsp.resume(self._kind))
-        if status == sl_Status.NOT_JOINED:
-            return None
-        if status != sl_Status.NETWORK_UP:
-            await self._rejoin(ezsp)
-        if not self._recognised and not await ezsp.fits(self._kind, self._extended_pan_id):
-            await self._end_of(ezsp.leave())
-            return None
-        return status == sl_Status.NETWORK_UP and self._kind == NodeKind.ROUTER
-
-    async def _join(self, ezsp: DeviceEzsp) -> None:
-        while True:
-            self.last_join_failure = await self._try_to_join(ezsp)
-            if self.last_join_failure is None:
-                return
-            await asyncio.sleep(JOIN_RETRY)
-
-    async def _try_to_join(self, ezsp: DeviceEzsp) -> str | None:
-        """Join the best network that lets this device in; return why none did."""
-        networks = await ezsp.scan(self._channels)
-        # One NCP tells of a network once, another once for each router in reach.
-        fitting: dict[tuple[int, int], FoundNetwork] = {}
-        for found in networks:
-            if self._extended_pan_id in (None, found.extended_pan_id) and found.is_open:
-                fitting.setdefault((found.extended_pan_id, found.network.channel), found)
-        if not fitting:
-            wanted = "" if self._extended_pan_id is None else f" {format_eui64(self._extended_pan_id)}"
-            return (
-                f"no network{wanted} is open on channels {list(self._channels)} "
-                f"({len(networks)} networks heard)"
-            )
-        failures = []
-        for found in fitting.values():
-            status = await ezsp.pre_configure(self._link_key)
-            if status == sl_Status.OK:
-                self._keys.joining(self.eui64, self._link_key)
-                status = await self._end_of(ezsp.associate(self._kind, found))
-            if status == sl_Status.NETWORK_UP:
-                return None
-            failures.append(why_not_joined(found, status))
-        return "; ".join(failures)
-
-    async def _rejoin(self, ezsp: DeviceEzsp) -> None:
-        for attempt in itertools.count(1):
-            everywhere = attempt > REJOINS_ON_ITS_CHANNEL
-            status = await self._end_of(ezsp.rejoin(self._kind, self._channels if everywhere else ()))
-            if status == sl_Status.NETWORK_UP:
-                return
-            await asyncio.sleep(min(REJOIN_BACKOFF * 2 ** min(attempt - 1, 10), REJOIN_BACKOFF_LONGEST))
 
     async def _be_up(self, ezsp: DeviceEzsp, *, announce: bool) -> None:
         """Tell the behaviour that the network is up, and wait until it is down."""
@@ -402,10 +329,11 @@ class Joiner:
             refused = await self._keys.renew()
             events = [*(LinkKeyNotStored(partner, reason) for partner, reason in refused), RadioRestarted()]
             self._lost = False
-        if self._down.is_set():
+        if self._membership.down.is_set():
             return
-        self._recognised = True
+        self._membership.recognised = True
         self.short, self.joined = int(short), True
+        self._runner.report(NetworkUp(self.short))
         self._runner.run(events)
         if announce:
             # As `MemberNode`: of a router that goes on in silence the hub would not know that its tunnel is gone.
@@ -414,7 +342,7 @@ class Joiner:
         early, self._early = self._early, []
         for message in early:
             self._runner.receive(message)
-        await self._down.wait()
+        await self._membership.down.wait()
 
     def _announcement(self) -> ApsMessage:
         """Device_annce (Zigbee PRO 2.4.3.1.11)."""
@@ -433,19 +361,17 @@ class Joiner:
         """The NCP: something became of the network."""
         if status in _ABOUT_OTHERS:
             return
-        if self._ended is not None:
-            if not self._ended.done():
-                self._ended.set_result(status)
-        elif status == sl_Status.NETWORK_DOWN:
+        if not self._membership.told(status) and status == sl_Status.NETWORK_DOWN:
             self._go_down()
 
     def _go_down(self) -> None:
-        self._down.set()
+        self._membership.down.set()
         if self._asleep is not None:
             self._asleep.cancel()
             self._asleep = None
         if self.joined:
             self.joined, self.short = False, None
+            self._runner.report(NetworkDown())
             self._runner.tell(self.behaviour.network_down)
 
     def _polled(self, status: sl_Status) -> None:

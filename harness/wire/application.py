@@ -38,6 +38,18 @@ class ApsMessage(NamedTuple):
     group: int | None = None
     radius: int = 30
 
+    def answer(self, payload: bytes, *, endpoint: int) -> ApsMessage:
+        """Return the answer to this message: from one's own `endpoint` to where it came from, secured as it was."""
+        return ApsMessage(
+            peer=self.peer,
+            profile=self.profile,
+            cluster=self.cluster,
+            source_endpoint=endpoint,
+            destination_endpoint=self.source_endpoint,
+            payload=payload,
+            secured=self.secured,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SimpleDescriptor:

@@ -61,9 +61,16 @@ class KeepAliveClient:
         self._sequence = 0
         self._outgoing: list[bytes] = []
 
+    @property
+    def watching(self) -> bool:
+        """Whether it reads, or waits for its next turn to."""
+        return self._deadline is not None
+
     def start(self, now: float, *, at_once: bool = True) -> None:
-        """The device knows the Trust Center's endpoint: the first read goes out `at_once`, or when the next is due."""
-        self._failures = 0
+        """The device knows the Trust Center's endpoint: the first read goes out `at_once`, or when the next is due.
+
+        The failures before go on counting, see `forgive`.
+        """
         if at_once:
             self._read(now)
         else:
@@ -73,6 +80,11 @@ class KeepAliveClient:
         """The network is gone: ask for nothing until the next start."""
         self._pending = self._deadline = None
         self._outgoing.clear()
+
+    def forgive(self) -> None:
+        """There is a new key: stop, and count no failure that came before it."""
+        self.stop()
+        self._failures = 0
 
     def frames_to_send(self) -> list[bytes]:
         """The ZCL frames that wait to be sent to the Trust Center, each once."""
@@ -139,6 +151,6 @@ class KeepAliveClient:
         if self._failures < self.config.failures:
             self._wait(now)
         else:
-            self.stop()
+            self.forgive()  # whoever starts it again has found a Trust Center
             events.append(TrustCenterLost())
         return events

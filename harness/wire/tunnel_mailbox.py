@@ -98,6 +98,7 @@ class Mailbox:
     def __init__(self, config: MailboxConfig = MailboxConfig()) -> None:
         self.config = config
         self._waiting: deque[tuple[float, bytes]] = deque()
+        self._fetched = False  # whether the oldest was fetched, and has not been said to have arrived
 
     @property
     def pending(self) -> bool:
@@ -117,11 +118,17 @@ class Mailbox:
         self._waiting.append((now + self.config.keep, message))
 
     def fetch(self) -> GetResponse:
-        """What a GET is answered with: the oldest message, which is then gone."""
+        """What a GET is answered with: the oldest message, which the next GET gets again until `done` with it."""
         if not self._waiting:
             return GetResponse(0, b"")
-        _, message = self._waiting.popleft()
-        return GetResponse(len(self._waiting), message)
+        self._fetched = True
+        return GetResponse(len(self._waiting) - 1, self._waiting[0][1])
+
+    def done(self) -> None:
+        """The message that was fetched is gone: the GSME has it, or cannot take it. Nothing happens without one."""
+        if self._fetched:
+            self._fetched = False
+            self._waiting.popleft()
 
     def next_deadline(self) -> float | None:
         """When the oldest message has waited too long."""
@@ -132,4 +139,5 @@ class Mailbox:
         events: list[object] = []
         while self._waiting and now + CLOCK_TOLERANCE >= self._waiting[0][0]:
             events.append(GsmeCommandNotRetrieved(self._waiting.popleft()[1]))
+            self._fetched = False
         return events

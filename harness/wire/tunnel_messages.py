@@ -208,8 +208,8 @@ _TO_CLIENT: Final[Mapping[int, Callable[[bytes], Message]]] = {
 }
 
 
-def build_message(message: Message, sequence: int, *, from_server: bool) -> bytes:
-    """The whole ZCL frame of a message, which asks for no Default Response in case of success.
+def build_message(message: Message, sequence: int, *, from_server: bool, confirmed: bool = False) -> bytes:
+    """The whole ZCL frame of a message, which asks for no Default Response in case of success unless `confirmed`.
 
     LocalProtocolError when a field does not fit its place, or the message does not go that way.
     """
@@ -219,7 +219,9 @@ def build_message(message: Message, sequence: int, *, from_server: bool) -> byte
         raise LocalProtocolError(
             f"{type(message).__name__} does not go to the {'client' if from_server else 'server'}"
         )
-    control = zcl.CLUSTER_COMMAND | zcl.NO_DEFAULT_RESPONSE | (zcl.FROM_SERVER if from_server else 0)
+    control = zcl.CLUSTER_COMMAND | (zcl.FROM_SERVER if from_server else 0)
+    if not confirmed:
+        control |= zcl.NO_DEFAULT_RESPONSE
     try:
         return bytes((control, sequence, command)) + build(message)
     except (struct.error, ValueError) as error:

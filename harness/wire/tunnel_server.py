@@ -70,8 +70,12 @@ class TunnelServer:
         """Hold a tunnel that an earlier run granted to a client."""
         self._tunnels[tunnel] = _Granted(peer, self.config.max_transfer, now + self.config.close_timeout)
 
-    def send(self, peer: int, data: bytes, now: float) -> None:
-        """Send through a client's latest tunnel. LocalProtocolError when it has none, or that does not take so much."""
+    def send(self, peer: int, data: bytes, now: float, *, confirmed: bool = False) -> int:
+        """Send through a client's latest tunnel; return the ZCL sequence number of that.
+
+        The client says by a Default Response that it has what is sent `confirmed`. LocalProtocolError when it has no
+        tunnel, or that does not take so much.
+        """
         tunnel = self.tunnel(peer)
         if tunnel is None:
             raise LocalProtocolError(f"{peer:#x} has no tunnel")
@@ -80,7 +84,7 @@ class TunnelServer:
         if not 0 < len(data) <= most:
             raise LocalProtocolError(f"transfer of {len(data)} octets, the tunnel takes 1 to {most}")
         granted.deadline = now + self.config.close_timeout
-        self._put(peer, TransferData(tunnel, data))
+        return self._put(peer, TransferData(tunnel, data), confirmed=confirmed)
 
     def forget(self, peer: int) -> None:
         """The client rejoined or left: its tunnels are no more."""
@@ -187,9 +191,11 @@ class TunnelServer:
     def _answer(self, peer: int, frame: zcl.Frame, message: Message) -> None:
         self._outgoing.append((peer, build_message(message, frame.sequence, from_server=True)))
 
-    def _put(self, peer: int, message: Message) -> None:
+    def _put(self, peer: int, message: Message, *, confirmed: bool = False) -> int:
         self._sequence = (self._sequence + 1) & 0xFF
-        self._outgoing.append((peer, build_message(message, self._sequence, from_server=True)))
+        frame = build_message(message, self._sequence, from_server=True, confirmed=confirmed)
+        self._outgoing.append((peer, frame))
+        return self._sequence
 
     def _respond(self, peer: int, frame: zcl.Frame, status: int) -> None:
         if zcl.default_response_due(frame, status, unicast=True):

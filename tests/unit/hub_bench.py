@@ -6,6 +6,7 @@ import random
 import struct
 
 from harness.members.hub import Hub, HubConfig, WanMessage
+from harness.members.hub_flash import HubFlash
 from harness.members.kinds import DeviceKind
 from harness.rig.authority import make_authority
 from harness.wire import zcl
@@ -56,12 +57,12 @@ class HubBench:
         self.config = HubConfig(**config)
         self.secured = secured
         self.now = 10.0
+        if flash is None:
+            flash = HubFlash(keyed=[DEVICES[kind] for kind in kinds] if secured else [])
         self.hub = Hub(self.config, random.Random(1), flash)
         self.events = []
         for kind in kinds:
             self.hub.admit(DEVICES[kind], kind, LINK_KEY, 600, self.now)
-            if secured:
-                self.hub.key_known(DEVICES[kind])
             self.announce(kind)
 
     def announce(self, kind):

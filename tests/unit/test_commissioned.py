@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import random
-import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import pytest
 import yaml
 
 from harness import RigError, minutes, open_rig
 from harness.clock import VirtualLoop
+from harness.emulation.air import Air
 from harness.emulation.host import MemberNode
+from harness.emulation.ncp import EmulatedNcp
+from harness.emulation.node import NodeKind
 from harness.errors import RemoteProtocolError
+from harness.members.kinds import DeviceKind
+from harness.radio.emulated import plug_in
+from harness.radio.membership import NetworkUp
+from harness.rig.authority import make_authority, save_authority
+from harness.rig.behaviours import hub_of
+from harness.rig.bench import network_of
 from harness.rig.commissioned import (
     SETTLED_AFTER,
     Commissioned,
@@ -29,75 +37,23 @@ from harness.rig.commissioned import (
 from harness.rig.images import make_image
 from harness.rig.open import Rig
 from harness.rig.schema import RigFile, load_rig
-from harness.wire.aps import open_aps, parse_aps
+from harness.wire.aps import open_aps
 from harness.wire.cbke_messages import KEY_ESTABLISHMENT_CLUSTER
-from harness.wire.cbke_values import KeyEstablished, KeyEstablishmentFailed, KeyRejected
-from harness.wire.mac import FrameType, parse_mac
-from harness.wire.nwk import FrameType as NwkFrameType
-from harness.wire.nwk import open_nwk, parse_nwk
+from harness.wire.gbcs_payloads import ActivateImageResponse, ExecutionOutcome
+from harness.wire.security import link_key_from_install_code
+from tests.unit.commissioned_rigs import (
+    CARRIERS,
+    KEY_EVENTS,
+    Heard,
+    Made,
+    all_on,
+    everything,
+    listen,
+    make,
+    replays,
+    run,
+)
 from tests.unit.served import REPOSITORY
-
-CARRIERS = ("hub by radio", "devices by radio", "nodes only")
-KEY_EVENTS = (KeyEstablished, KeyRejected, KeyEstablishmentFailed)
-_Result = TypeVar("_Result")
-
-
-def run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run it on virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
-
-
-class Heard(NamedTuple):
-    """What was on the air: frames as they were, and those that the network key opens, by sender."""
-
-    psdus: list[bytes]
-
-    def nwk(self, file: RigFile) -> list[tuple[int, int, Any]]:
-        """Each secured NWK frame once: the EUI-64 that secured it, its frame counter, and the frame, opened."""
-        frames = []
-        macs = map(parse_mac, self.psdus)
-        # What is sent again, by the MAC or by a layer above it, is the same octets.
-        for payload in dict.fromkeys(
-            mac.payload for mac in macs if mac.kind == FrameType.DATA and mac.payload
-        ):
-            frame = parse_nwk(payload)
-            if frame.aux is not None and frame.aux.source is not None:
-                opened = open_nwk(frame, file.network_key)
-                frames.append((frame.aux.source, frame.aux.frame_counter, opened))
-        return frames
-
-    def aps(self, file: RigFile) -> list[tuple[int, Any]]:
-        """Each APS frame: who sent it, by its short address, and the frame, as it was under the network key."""
-        return [
-            (frame.src, parse_aps(frame.payload))
-            for _, _, frame in self.nwk(file)
-            if frame.kind == NwkFrameType.DATA
-        ]
-
-
-def listen(rig: Rig) -> Heard:
-    """Write down what is on the air of a rig from now on."""
-    heard = Heard([])
-    rig.air.add_tap(lambda time_us, psdu, *rest: heard.psdus.append(psdu))
-    return heard
-
-
-def nodes(rig: Rig) -> dict[str, Any]:
-    """The node of each member, its own or its NCP's."""
-    assert rig.bench is not None
-    own = {name: member.node for name, member in rig.bench.nodes.items()}
-    return own | {name: ncp.node for name, ncp in rig.bench.ncps.items()}
-
-
-class Made(NamedTuple):
-    """A rig that was commissioned, what was on its air meanwhile, and the keys that its members had in the end."""
-
-    path: Path
-    file: RigFile
-    state: Commissioned
-    heard: Heard
-    keys: frozenset[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -105,222 +61,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
     """Return a function that gives one of the three kinds of rig, commissioned; each is made once."""
     known: dict[str, Made] = {}
 
-    def make(carrier: str) -> Made:
+    def once(carrier: str) -> Made:
         if carrier not in known:
-            known[carrier] = _make(carrier, tmp_path_factory.mktemp("rig"))
+            known[carrier] = make(carrier, tmp_path_factory.mktemp("rig"))
         return known[carrier]
 
-    return make
-
-
-def _make(carrier: str, folder: Path) -> Made:
-    standing = "emulated-hub" if carrier == "devices by radio" else "emulated-devices"
-    content = yaml.safe_load((REPOSITORY / "rigs" / f"{standing}.yaml").read_text())
-    if carrier == "nodes only":
-        del content["members"]["hub"]["radio"], content["members"]["hub"]["ncp"]
-        content["members"]["hub"]["by"] = "emulation"
-    path = folder / "rig.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    file = load_rig(path)
-
-    async def work() -> tuple[Commissioned, Heard, frozenset[bytes]]:
-        async with Rig(file) as rig:
-            heard = listen(rig)
-            for device in rig.devices:
-                await rig.joined(device.name)
-            await rig.sleep(SETTLED_AFTER)
-            state = commissioned(rig)
-            # What is said after it was taken must not clash with the run after either.
-            await rig.sleep(5)
-            rig.check()
-            keys = frozenset(entry.key for node in nodes(rig).values() for entry in node.link_keys.values())
-        return state, heard, keys
-
-    return Made(path, file, *run(work()))
-
-
-async def all_on(rig: Rig, apart: float = 5.0) -> None:
-    """Give every member its power, and wait until it is back.
-
-    Some seconds apart: where all speak at once, one frame overtakes another, and is refused for its counter.
-    """
-    for device in rig.devices:
-        await rig.joined(device.name)
-        await rig.sleep(apart)
-
-
-def everything(rig: Rig) -> list[object]:
-    """All events of all members."""
-    return [event for name in rig.members for event in rig.journal.since(0, name)]
-
-
-def replays(rig: Rig) -> dict[str, int]:
-    """How many frames each node refused for their counter or key, where there were any."""
-    refused = {
-        name: node.counters.nwk_counter_failures
-        + node.counters.aps_counter_failures
-        + node.counters.nwk_decryption_failures
-        + node.counters.aps_decryption_failures
-        + node.counters.link_key_missing
-        for name, node in nodes(rig).items()
-    }
-    return {name: count for name, count in refused.items() if count}
-
-
-# --- the state as a value ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_what_is_saved_is_what_is_loaded(carrier: str, made: Callable[[str], Made], tmp_path: Path) -> None:
-    """The state is the same value after it was a file, and all members of the rig are in it."""
-    state = made(carrier).state
-    path = tmp_path / "state.json"
-    save_commissioned(state, path)
-    assert load_commissioned(path) == state
-    assert list(state.members) == list(made(carrier).file.members)
-    save_commissioned(state, path)
-    assert load_commissioned(path) == state, "a second time over the first"
-
-
-def test_only_its_owner_reads_the_file(made: Callable[[str], Made], tmp_path: Path) -> None:
-    """It holds keys: mode 0600, even where a file that all can read was there before; nothing is left beside it."""
-    path = tmp_path / "state.json"
-    for name in ("state.json", "state.json.new"):
-        (tmp_path / name).write_text("of an earlier run")
-        (tmp_path / name).chmod(0o644)
-    save_commissioned(made("nodes only").state, path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
-
-
-def test_no_key_shows_when_a_state_is_printed(made: Callable[[str], Made]) -> None:
-    """As a failing test prints its fixtures."""
-    assert repr(made("nodes only").state) == "Commissioned(rig='emulated-devices')"
-
-
-def test_a_file_that_cannot_be_written_is_one_sentence(made: Callable[[str], Made], tmp_path: Path) -> None:
-    """A folder that is not there names itself."""
-    with pytest.raises(RigError, match=r"nowhere/state\.json: cannot be written \(No such file"):
-        save_commissioned(made("nodes only").state, tmp_path / "nowhere" / "state.json")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "cannot be read (No such file or directory)"),
-        ("", "is damaged or cut short: it is no JSON"),
-        ('{"format": "harness.commissioned/1", "rig": "a", "mem', "is damaged or cut short: it is no JSON"),
-        ("[" * 100_000, "is damaged or cut short: it is no JSON"),
-        ("[]", "is not a harness.commissioned/1 file"),
-        ('{"format": "harness.commissioned/2"}', "is not a harness.commissioned/1 file"),
-        ('{"format": "harness.commissioned/1", "rig": "a"}', "has no rig, or no members"),
-        ('{"format": "harness.commissioned/1", "members": {}}', "has no rig, or no members"),
-        (
-            '{"format": "harness.commissioned/1", "rig": "a", "members": {"hub": 1}}',
-            "members: each is a mapping",
-        ),
-    ],
-)
-def test_a_file_that_is_no_state_is_one_sentence(content: str | None, said: str, tmp_path: Path) -> None:
-    """Missing, cut short, or something else: RigError with the file's name."""
-    path = tmp_path / "state.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(RigError) as caught:
-        load_commissioned(path)
-    assert str(caught.value) == f"{path}: {said}"
-
-
-def damaged(state: Commissioned, at: str, value: Any) -> Commissioned:
-    """The state with another value at a dotted place; without the place where the value is ... ."""
-    members: dict[str, Any] = copy.deepcopy(dict(state.members))
-    holder: Any = members
-    *above, last = at.split(".")
-    for name in above:
-        holder = holder[int(name) if isinstance(holder, list) else name]
-    if value is ...:
-        del holder[last]
-    else:
-        holder[last] = value
-    return Commissioned(state.rig, members)
-
-
-@pytest.mark.parametrize(
-    ("carrier", "at", "value", "field"),
-    [
-        ("nodes only", "esme.node", ..., "node"),
-        ("nodes only", "esme.node", [], "node"),
-        ("nodes only", "esme.behaviour", ..., "behaviour"),
-        ("nodes only", "esme.node.short", ..., "short"),
-        ("nodes only", "esme.node.short", "0x1234", "short"),
-        ("nodes only", "esme.node.nwk_counter", None, "nwk_counter"),
-        ("nodes only", "esme.node.link_keys.0.key", "KEY", "link_keys"),
-        ("nodes only", "esme.node.link_keys.0.partner", ..., "link_keys"),
-        ("nodes only", "esme.node.network.network_key", "KEY", "network"),
-        ("nodes only", "esme.node.network.colour", 1, "network"),
-        ("nodes only", "esme.node.kind", "KEY", "kind"),
-        ("nodes only", "esme.node.eui64", "00-0D-6F-00-0B-7A-11-02", "00-0D-6F-00-0B-7A-11-02"),
-        ("nodes only", "esme.behaviour.keyed", ..., "keyed"),
-        ("nodes only", "hub.behaviour.keyed", 7, "keyed"),
-        ("nodes only", "hub.behaviour.devices.0.short", "KEY", "devices[0].short"),
-        ("nodes only", "hub.behaviour.log.entries.1.link_key", "KEY", "entries[1].link_key"),
-        ("hub by radio", "hub.ncp", ..., "ncp"),
-        ("hub by radio", "hub.ncp.security", ["KEY"], "security"),
-        ("hub by radio", "hub.ncp.key_table", ..., "key_table"),
-        ("hub by radio", "hub.ncp.node.link_keys", "KEY", "link_keys"),
-        ("devices by radio", "esme.ncp.boots", "KEY", "boots"),
-        ("devices by radio", "esme.behaviour.firmware", ..., "firmware"),
-    ],
-)
-def test_a_damaged_member_is_named_with_its_field_and_no_key_is_shown(
-    carrier: str, at: str, value: Any, field: str, made: Callable[[str], Made]
-) -> None:
-    """Whoever has to mend a state learns where; half a key in a wrong place stays out of the message."""
-    half_a_key = "5A5A5A5A5A5A5A5A5A"
-    rig = made(carrier)
-    wrong = damaged(
-        rig.state, at, [half_a_key] if value == ["KEY"] else half_a_key if value == "KEY" else value
-    )
-
-    async def work() -> None:
-        async with open_rig(rig.path, commissioned=wrong):
-            pass
-
-    with pytest.raises(RigError) as caught:
-        run(work())
-    text = str(caught.value)
-    assert text.startswith(f"the commissioned state of {at.partition('.')[0]} cannot be taken: ")
-    assert field in text
-    if not at.endswith(".short"):  # an address is no secret
-        assert half_a_key not in text
-    assert not re.search(r"[0-9a-fA-F]{18}", text) or at.endswith(".short")
-
-
-def test_a_state_of_another_rig_is_refused(made: Callable[[str], Made]) -> None:
-    """By its name, by a member that the rig has not, and by a hub that the state has not."""
-    state = made("nodes only").state
-    for wrong, said in (
-        (
-            Commissioned("other", state.members),
-            "the commissioned state is of the rig other, not of emulated-devices",
-        ),
-        (
-            Commissioned(state.rig, {**state.members, "aunt": {}}),
-            "the commissioned state has aunt, which emulated-devices has not",
-        ),
-        (
-            Commissioned(state.rig, {"esme": state.members["esme"]}),
-            "the commissioned state lacks hub, the hub of emulated-devices",
-        ),
-    ):
-
-        async def work(wrong: Commissioned = wrong) -> None:
-            async with open_rig(made("nodes only").path, commissioned=wrong):
-                pass
-
-        with pytest.raises(RigError) as caught:
-            run(work())
-        assert str(caught.value) == said
+    return once
 
 
 # --- the HAN that goes on ---------------------------------------------------------------------------------------------
@@ -519,9 +265,43 @@ def test_what_the_members_remember_does_not_depend_on_their_carriers(made: Calla
         if bridges[0] is not None:
             assert bridges[0]["keyed"] == bridges[1]["keyed"]
     assert {name: sorted(kept) for name, kept in by_node.items()} == {
-        name: ["behaviour", "node"] for name in by_node
+        name: ["behaviour", "commands", "node"] if name == "hub" else ["behaviour", "node"]
+        for name in by_node
     }
-    assert sorted(by_radio["hub"]) == ["behaviour", "ncp"]
+    assert sorted(by_radio["hub"]) == ["behaviour", "commands", "ncp"]
+
+
+def test_the_next_run_sends_no_command_that_a_device_takes_for_a_replay(made: Callable[[str], Made]) -> None:
+    """An ESME keeps the counters that it has seen: CS06 of the third run is answered as in the second."""
+    refused = ExecutionOutcome(ActivateImageResponse.NO_IMAGE_HELD, 0x01000000)
+
+    async def again(state: Commissioned) -> Commissioned:
+        async with open_rig(made("nodes only").path, commissioned=state) as rig:
+            esme = await rig.joined("esme")
+            counter = await rig.hub.wan.activate(bytes(32), on=esme)
+            outcome = await rig.hub.wan.until(ExecutionOutcome, counter=counter, within=minutes(5))
+            assert outcome == replace(refused, firmware_version=esme.version_at_start)
+            rig.check()
+            return commissioned(rig)
+
+    second = run(again(made("nodes only").state))
+    assert second.members["hub"]["commands"] == {"counter": 1}
+    third = run(again(second))
+    assert third.members["hub"]["commands"] == {"counter": 2}
+
+
+def test_originator_counters_rise_from_session_to_session_on_a_real_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its devices keep their flash; an emulated rig begins at 0, so that it says the same in every run."""
+    file = real_rig(tmp_path, "hub", "esme")
+    started = []
+    for now in (1_900_000_000.0, 1_900_000_001.0):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        started.append(Rig(file).hub.wan.counter)
+    assert started[0] > 0
+    assert started[1] - started[0] == 65536
+    assert Rig(load_rig(REPOSITORY / "rigs" / "emulated-devices.yaml")).hub.wan.counter == 0
 
 
 # --- commission -------------------------------------------------------------------------------------------------------
@@ -562,6 +342,79 @@ def test_an_error_of_a_member_ends_a_commissioning(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Rig, "joined", stumble)
     with pytest.raises(ZeroDivisionError, match="in a member"):
         commission(load_rig(path))
+
+
+def test_the_han_of_a_hub_by_equipment_is_commissioned_and_taken_up_again(tmp_path: Path) -> None:
+    """Its operator admits the devices; what they keep goes on, and of the hub there is nothing to keep."""
+    # The hub and the sticks stand for those of a bench, on an emulated air that the rig knows nothing of.
+    file = real_rig(tmp_path, "hub", "ppmid")
+    operated = hub_of(file)
+    with pytest.raises(RigError, match="hub is by equipment: this bench has no way to its WAN side"):
+        Rig(file).hub.played()
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        air = Air(seed=1)
+        loop.attach(air)
+        settings = file.members["ppmid"]
+        assert settings.eui64 is not None
+        assert settings.install_code is not None
+        assert settings.radio is not None
+        plug_in(loop, settings.radio, EmulatedNcp(air, settings.eui64, ezsp_version=13), air)
+        hub = MemberNode(
+            air,
+            operated,
+            eui64=file.members["hub"].eui64 or 0,
+            kind=NodeKind.COORDINATOR,
+            network=network_of(file),
+            on_event=lambda now, event: None,
+        )
+        hub.power_on()
+        link_key = link_key_from_install_code(settings.install_code)
+        hub.run(operated.admit(settings.eui64, DeviceKind.PPMID, link_key, 600.0, 0.0))
+        async with Rig(file) as rig:
+            await rig.joined("ppmid")
+            await rig.sleep(SETTLED_AFTER)
+            state = commissioned(rig)
+            rig.check()
+        assert {name: list(kept) for name, kept in state.members.items()} == {
+            "hub": [],
+            "ppmid": ["behaviour"],
+        }
+        save_commissioned(state, tmp_path / "state.json")
+        async with Rig(file, commissioned=load_commissioned(tmp_path / "state.json")) as rig:
+            ppmid = await rig.joined("ppmid")
+            assert ppmid.keyed
+            await rig.sleep(SETTLED_AFTER)
+            events = [type(event) for event in rig.journal.since(0, "ppmid")]
+            assert NetworkUp in events
+            assert not set(KEY_EVENTS) & set(events)
+            assert operated.keyed == (settings.eui64,)
+            rig.check()
+        loop.detach(air)
+
+    run(work())
+
+
+def real_rig(folder: Path, *members: str) -> RigFile:
+    """A real rig with these of the standing one's members: its hub by equipment, the devices played through sticks."""
+    content = yaml.safe_load((REPOSITORY / "rigs" / "emulated-devices.yaml").read_text())
+    content["members"] = {name: content["members"][name] for name in members}
+    hub = content["members"]["hub"]
+    del hub["radio"], hub["ncp"]
+    hub["by"] = "equipment"
+    for name in members[1:]:
+        content["members"][name] |= {"by": "radio", "radio": f"/dev/{name}"}
+    save_authority(make_authority(random.Random(1).randbytes), folder / "ca.json")
+    path = folder / "rig.yaml"
+    path.write_text(yaml.safe_dump(content | {"authority": "ca.json"}, sort_keys=False))
+    file = load_rig(path)
+    # Their ports are emulated ones in truth: that is said after the file was checked.
+    played = {
+        name: file.members[name].model_copy(update={"radio": f"emulated://{name}"}) for name in members[1:]
+    }
+    return file.model_copy(update={"members": {**file.members, **played}})
 
 
 def test_commissioning_is_the_same_every_time(made: Callable[[str], Made]) -> None:

@@ -75,14 +75,15 @@ def test_adding_a_device_lets_it_join_and_is_told():
 
 
 @pytest.mark.parametrize(
-    ("now", "key"), [(5.0, CODE), (104.9, CODE), (105.0, None), (1e6, None)], ids=lambda value: str(value)[:6]
+    ("now", "told"),
+    [(5.0, []), (104.9, []), (105.0, [JoinPeriodEnded(A)]), (1e6, [JoinPeriodEnded(A)])],
+    ids=lambda value: str(value)[:6],
 )
-def test_a_device_joins_only_while_its_period_runs(now, key):
+def test_a_device_joins_only_while_its_period_runs(now, told):
     """JN-01: the install code's key counts from the adding on, and not at the period's end."""
     log = DeviceLog()
     log.add(A, PPMID, CODE, 100.0, 5.0)
-    assert log.join_key(A, now) == key
-    assert log.join_key(B, now) is None
+    assert log.on_deadline(now) == told
 
 
 def test_the_end_of_a_period_is_told_once():
@@ -101,21 +102,12 @@ def test_a_duplicate_is_a_success_and_its_key_is_discarded():
     """CCS01: the key of the first adding stays; there is no CS14, as nothing changed. Assumed: the period runs anew."""
     log = log_with((A, PPMID))
     assert log.add(A, PPMID, OTHER_CODE, 60.0, 90.0) == [EntryDuplicate(A, PPMID), JoinAllowed(A, CODE, 60.0)]
-    assert log.join_key(A, 149.0) == CODE
-    log.on_deadline(150.0)
+    assert log.on_deadline(149.0) == []
+    assert log.on_deadline(150.0) == [JoinPeriodEnded(A)]
     assert log.add(A, IHD, OTHER_CODE, 60.0, 500.0) == [
         EntryDuplicate(A, PPMID),
         JoinAllowed(A, CODE, 60.0),
     ]
-
-
-def test_a_hub_may_let_a_duplicate_change_nothing_at_all():
-    """The other reading of CCS01: the first period goes on."""
-    log = DeviceLog(duplicate_reopens=False)
-    log.add(A, PPMID, CODE, 100.0, 0.0)
-    before = log.entries
-    assert log.add(A, PPMID, OTHER_CODE, 100.0, 90.0) == [EntryDuplicate(A, PPMID)]
-    assert log.entries == before
 
 
 @pytest.mark.parametrize(("keyed", "gone"), [(False, False), (True, False), (True, True)])
@@ -221,7 +213,6 @@ def test_removing_a_device_keeps_its_established_key_in_the_historic_log():
     assert log.backup == ((B, NO_HASH),)
     assert log.historic == (HistoricEntry(A, TC_KEY, 7.0),)
     assert log.kind_of(A) is None
-    assert log.join_key(A, 7.0) is None
 
 
 def test_removing_a_device_without_an_established_key_keeps_nothing():
@@ -261,14 +252,8 @@ def test_a_historic_device_joins_with_its_old_key_in_the_first_half():
         DeviceLogChanged(),
     ]
     assert log.backup == ((A, NO_HASH),)
-    assert [log.join_key(A, now) for now in (10.0, 59.9, 60.0, 109.9, 110.0)] == [
-        TC_KEY,
-        TC_KEY,
-        OTHER_CODE,
-        OTHER_CODE,
-        None,
-    ]
     assert log.next_deadline() == 60.0
+    assert log.on_deadline(59.9) == []
     assert log.on_deadline(60.0) == [JoinAllowed(A, OTHER_CODE, 50.0)]
     assert log.next_deadline() == 110.0
     assert log.on_deadline(110.0) == [JoinPeriodEnded(A)]
@@ -288,7 +273,6 @@ def test_a_historic_device_that_comes_back_has_its_old_key_again():
     assert log.joined(A, 20.0) == [DeviceLogChanged()]
     assert log.backup == ((A, mmo(TC_KEY)),)
     assert (log.entries[0].tc_key, log.entries[0].historic_key) == (TC_KEY, None)
-    assert log.join_key(A, 21.0) is None
     assert log.next_deadline() is None
     assert log.on_deadline(300.0) == []
 
@@ -312,7 +296,7 @@ def test_the_historic_key_outlives_its_record():
         log.established(eui64, NEW_KEY)
         log.remove(eui64, 12.0)
     assert A not in [record.eui64 for record in log.historic]
-    assert log.join_key(A, 13.0) == TC_KEY
+    assert log.restore(log.snapshot(), 13.0)[0] == JoinAllowed(A, TC_KEY, 1797.0)
 
 
 # --- members and their keys ------------------------------------------------------------------------------------------
@@ -327,9 +311,8 @@ def test_an_established_key_takes_the_place_of_the_install_code():
     assert log.established(A, TC_KEY) == []  # the hash did not change
     assert log.established(A, NEW_KEY) == [DeviceLogChanged()]
     assert log.backup == ((A, mmo(NEW_KEY)),)
-    assert log.join_key(A, 2.0) is None
     assert log.left(A, 3.0) == []
-    assert log.join_key(A, 3.0) is None
+    assert log.next_deadline() is None
 
 
 def test_a_rejected_key_gives_its_place_back():

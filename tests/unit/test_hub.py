@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from harness.errors import LocalProtocolError
-from harness.members.hub import UTC_2026, AttributeRead, Hub, HubConfig, ReadFailed
+from harness.members.hub import AttributeRead, Hub, HubConfig, ReadFailed
 from harness.wire import zcl
 from harness.wire.application import SMART_ENERGY_PROFILE, ZDO_PROFILE, ApsMessage
 from harness.wire.ota_messages import (
@@ -20,6 +22,7 @@ from harness.wire.ota_messages import (
     parse_message,
 )
 from harness.wire.ota_server import ImageWithdrawn, OtaServerConfig
+from harness.wire.utc import UTC_2026
 from harness.wire.zcl import Status
 from tests.unit.ota_bench import PPMID_EUI64, PPMID_SHORT, ppmid_image
 
@@ -230,6 +233,13 @@ def test_it_tells_the_time_and_who_it_is():
         (message,) = bench.say(read, cluster=cluster, peer=0x5555)
         answer = zcl.parse_frame(message.payload)
         assert zcl.parse_read_response(answer.payload)[0].value == value
+
+
+@pytest.mark.parametrize(("utc", "year"), [(UTC_2026, 2026), (None, 2000)])
+def test_its_clock_is_for_who_asks(utc, year):
+    """To the second; without a clock it counts from its start."""
+    hub = Hub(HubConfig(ota=OtaServerConfig(utc_at_zero=utc)))
+    assert hub.clock(61.9) == datetime(year, 1, 1, 0, 1, 1, tzinfo=UTC)
 
 
 def test_without_a_clock_it_has_no_time_cluster():

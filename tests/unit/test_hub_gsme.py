@@ -11,6 +11,7 @@ from harness.members.hub_values import CommandNotRetrieved, GsmeDataRefused
 from harness.members.image_store_values import ImageTransferred
 from harness.members.ppmid import Ppmid
 from harness.members.security import UnsecuredRefused
+from harness.members.tunnels import MessageReceived
 from harness.wire import zcl
 from harness.wire.clusters import METERING_CLUSTER, NEW_OTA_FIRMWARE, TUNNEL_MESSAGE_PENDING
 from harness.wire.gbcs import parse_message as parse_gbcs
@@ -26,6 +27,8 @@ from harness.wire.tunnel_messages import (
     RequestTunnel,
     RequestTunnelResponse,
     TransferData,
+    TransferDataError,
+    TransferStatus,
     build_message,
     parse_message,
 )
@@ -62,10 +65,17 @@ class GsmeBench(HubBench):
         (response,) = self.tunnel(RequestTunnel(6, 0xFFFF, False, most))
         return response.tunnel
 
-    def get(self, tunnel):
-        """Let the GSME ask for a message."""
-        (answer,) = self.tunnel(TransferData(tunnel, build_gsme_data(Get())))
-        return parse_gsme_data(answer.data)
+    def get(self, tunnel, *, confirms=True):
+        """Let the GSME ask for a message, and confirm that it has it where it is asked to."""
+        self.number += 1
+        get = build_message(TransferData(tunnel, build_gsme_data(Get())), self.number, from_server=False)
+        ((_, _, frame),) = self.hear(GSME, get, cluster=TUNNELING_CLUSTER)
+        if confirms and zcl.default_response_due(frame, zcl.Status.SUCCESS, unicast=True):
+            fetched = self.events
+            assert self.hear(GSME, zcl.default_response(frame, 0), cluster=TUNNELING_CLUSTER) == []
+            self.events = fetched + self.events
+        self.answered = frame
+        return parse_gsme_data(parse_message(frame).data)
 
     def flags(self, kind=GSME):
         """Let a device read its Functional Notification Flags of the hub."""
@@ -90,6 +100,60 @@ def test_the_hub_grants_a_gsme_its_tunnel_and_answers_get():
     assert bench.get(0) == GetResponse(1, b"first")
     assert bench.get(0) == GetResponse(0, b"second")
     assert bench.get(0) == GetResponse(0, b"")
+
+
+def test_a_get_response_that_is_lost_comes_again():
+    """FW-16: until the GSME has confirmed it, a message waits, with its flag, and behind it nothing changes."""
+    bench = GsmeBench()
+    tunnel = bench.open()
+    bench.post(b"first")
+    bench.post(b"second")
+    assert bench.get(tunnel, confirms=False) == GetResponse(1, b"first")
+    late = bench.answered
+    assert bench.flags() == TUNNEL_MESSAGE_PENDING
+    assert bench.get(tunnel, confirms=False) == GetResponse(1, b"first")
+    for word in (
+        zcl.default_response(late, 0),  # to the first GET-RESPONSE, which another one has followed
+        zcl.default_response(bench.answered, zcl.Status.FAILURE),
+        zcl.default_response(bench.answered._replace(command=0x06), 0),
+        zcl.default_response(bench.answered, 0)[:-1],
+    ):
+        bench.hear(GSME, word, cluster=TUNNELING_CLUSTER)
+    assert bench.get(tunnel) == GetResponse(1, b"first")
+    bench.hear(GSME, zcl.default_response(bench.answered, 0), cluster=TUNNELING_CLUSTER)  # once more
+    assert bench.get(tunnel) == GetResponse(0, b"second")
+    assert bench.flags() == 0
+
+
+def test_a_get_response_that_the_gsme_has_no_tunnel_for_comes_again():
+    """A Default Response says that the frame came, and Transfer Data Error that nobody took what was in it."""
+    bench = GsmeBench()
+    tunnel = bench.open()
+    bench.post(b"waiting")
+    bench.get(tunnel, confirms=False)
+    sent = bench.answered
+    bench.tunnel(TransferDataError(tunnel, TransferStatus.NO_SUCH_TUNNEL))
+    bench.hear(GSME, zcl.default_response(sent, 0), cluster=TUNNELING_CLUSTER)
+    assert bench.get(bench.open()) == GetResponse(0, b"waiting")
+
+
+@pytest.mark.parametrize("gone", ["removed", "too old"])
+def test_a_confirmation_of_a_message_that_is_gone_confirms_no_other(gone):
+    """What waits behind it, or came later, is not thrown away by it."""
+    bench = GsmeBench()
+    tunnel = bench.open()
+    bench.post(b"old")
+    bench.get(tunnel, confirms=False)
+    if gone == "removed":
+        bench.hub.remove(DEVICES[GSME], bench.now)
+        bench.hub.admit(DEVICES[GSME], GSME, bytes(16), 600, bench.now)
+        bench.hub.flash.keyed.append(DEVICES[GSME])
+        bench.announce(GSME)
+    bench.now += 10.0
+    bench.post(b"new")
+    bench.hub.on_deadline(10.0 + DAY)
+    bench.hear(GSME, zcl.default_response(bench.answered, 0), cluster=TUNNELING_CLUSTER)
+    assert bench.get(bench.open()) == GetResponse(0, b"new")
 
 
 def test_what_a_gsme_puts_goes_up():
@@ -234,6 +298,34 @@ def test_a_power_cut_of_the_hub_empties_the_mailbox():
 
 
 # --- with a GSME and a PPMID ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["GET-RESPONSE", "confirmation"])
+def test_a_command_reaches_a_gsme_whose_get_response_or_confirmation_is_lost(lost):
+    """FW-16: it asks again when it wakes up next, as the flag is still set."""
+    han = SecuredHan(hub=hub_config(eui64=HAN_HUB, wan_party=DSP), devices={HAN_GSME: meter(HAN_GSME)})
+    han._record(HAN_HUB, han.hub.admit(HAN_GSME, GSME, bytes(16), 3600, 0.0))
+    han.run(300.0)
+    dropped = []
+
+    def lose(sender, message):
+        if message.cluster != TUNNELING_CLUSTER or dropped:
+            return False
+        frame = zcl.parse_frame(message.payload)
+        if lost == "GET-RESPONSE":
+            hit = sender == HAN_HUB and frame.control & zcl.CLUSTER_COMMAND and frame.command == 0x01
+        else:
+            hit = sender == HAN_GSME and not frame.control & zcl.CLUSTER_COMMAND
+        dropped.extend([message] if hit else [])
+        return bool(hit)
+
+    han.lose = lose
+    assert han.hub.deliver_command(HAN_GSME, b"command", han.now) == []
+    han.run(6000.0)
+    assert len(dropped) == 1
+    received = han.of(HAN_GSME, MessageReceived)
+    assert received == [MessageReceived(HAN_HUB, b"command")] * (1 if lost == "GET-RESPONSE" else 2)
+    assert not han.hub._sessions.gsmes.pending(HAN_GSME)
 
 
 def test_a_gsmes_image_overwrites_a_ppmids_download_and_is_fetched_at_its_wake_up():

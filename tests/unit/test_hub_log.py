@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
@@ -20,25 +21,33 @@ from harness.members.device_log import (
     JoinResponse,
     RemovalRefused,
 )
-from harness.members.hub import DeviceJoined, DeviceLeft, Hub, HubConfig
+from harness.members.hub import DeviceExpelled, DeviceJoined, DeviceLeft, Hub, HubConfig
 from harness.members.kinds import DeviceKind
+from harness.members.security import UnsecuredRefused
 from harness.wire.application import (
     SMART_ENERGY_PROFILE,
+    ZDO_PROFILE,
+    ApsMessage,
     JoinEnded,
     JoinPermitted,
     LinkKeyForgotten,
     SimpleDescriptor,
 )
 from harness.wire.cbke_values import KeyEstablished, KeyRejected
+from harness.wire.ota_messages import NO_IMAGE_AVAILABLE
+from harness.wire.zcl import Status
 from tests.unit.hub_bench import BRIDGE, DEVICES, HCALCS, HubBench
+from tests.unit.hub_bench import SHORTS as BENCH_SHORTS
+from tests.unit.ota_bench import ppmid_image
 from tests.unit.premises import BRIDGE as BRIDGE_EUI64
 from tests.unit.premises import CHANNEL, HUB, METER, NETWORK, link_key
 from tests.unit.premises import PPMID as PPMID_EUI64
 from tests.unit.secured_han import HUB as HAN_HUB
 from tests.unit.secured_han import PPMID as HAN_PPMID
-from tests.unit.secured_han import SecuredHan
+from tests.unit.secured_han import SHORTS, SecuredHan
 
 PPMID = DeviceKind.PPMID
+SHORT = BENCH_SHORTS[DEVICES[PPMID]]
 
 
 class Idle:
@@ -221,6 +230,93 @@ def test_a_removed_device_has_to_go_and_does_not_come_back(kind):
     ppmid.power_on()
     bench.run(30)
     assert ppmid.joined
+
+
+@pytest.mark.parametrize("kind", [NodeKind.END_DEVICE, NodeKind.ROUTER])
+def test_a_removed_device_that_was_dark_has_to_go_when_it_is_back(kind):
+    """JN-05: the Leave did not reach it; it is told again as soon as it shows up, and is no member in between."""
+    bench = LogBench()
+    bench.admit(PPMID_EUI64)
+    ppmid = bench.device(PPMID_EUI64, kind=kind)
+    bench.run(30)
+    short = ppmid.node.short
+    ppmid.power_off()
+    bench.remove(PPMID_EUI64)
+    bench.run(30)
+    assert ppmid.node.network is not None  # the Leave has not reached it
+    ppmid.power_on()
+    bench.run(30)
+    assert bench.of(DeviceExpelled) == [DeviceExpelled(PPMID_EUI64, short)]
+    assert not ppmid.joined
+    assert len(bench.of(DeviceJoined)) == 1
+    assert bench.hub.devices == ()
+    assert PPMID_EUI64 not in bench.carrier.node.link_keys
+    bench.admit(PPMID_EUI64)
+    ppmid.power_off()
+    ppmid.power_on()
+    bench.run(30)
+    assert ppmid.joined
+
+
+def test_a_removed_device_that_stays_gets_no_key_no_tunnel_and_no_image():
+    """JN-01, JN-05: whatever it tries, it is told to leave each time that it says who it is."""
+    han = SecuredHan()
+    han._record(HAN_HUB, han.hub.admit(HAN_PPMID, PPMID, bytes(16), 600, 0.0))
+    han.run(60.0)
+    han.hub.offer(ppmid_image(), HAN_PPMID, han.now)
+    han.power_cut(HAN_PPMID, dark=30.0)
+    han._record(HAN_HUB, han.hub.remove(HAN_PPMID, han.now))
+    han.ppmid.flash.keyed.clear()  # it begins anew, by key establishment
+    before = len(han.events)
+    han.run(600.0)
+    assert han.hub.keyed == han.hub.devices == ()
+    later = [event for _, who, event in han.events[before:] if who == HAN_HUB]
+    assert len([event for event in later if isinstance(event, DeviceExpelled)]) > 1
+    assert {type(event) for event in later} <= {DeviceExpelled, LinkKeyForgotten, UnsecuredRefused}
+    assert later.count(LinkKeyForgotten(HAN_PPMID)) == later.count(
+        DeviceExpelled(HAN_PPMID, SHORTS[HAN_PPMID])
+    )
+
+
+def test_who_takes_the_address_of_a_member_is_not_taken_for_it():
+    """A removed device that announces itself under a member's address is answered as a stranger."""
+    bench = HubBench(PPMID, BRIDGE)
+    bench.hub.remove(DEVICES[BRIDGE], 10.0)
+    assert bench.query(PPMID).status == NO_IMAGE_AVAILABLE
+    payload = struct.pack("<BHQB", 1, SHORT, DEVICES[BRIDGE], 0x80)
+    bench.hub.receive(ApsMessage(SHORT, ZDO_PROFILE, 0x0013, 0, 0, payload), 20.0)
+    assert bench.query(PPMID) == (0x01, Status.NOT_AUTHORIZED)
+    bench.announce(PPMID)
+    assert bench.query(PPMID).status == NO_IMAGE_AVAILABLE
+
+
+def test_a_removed_device_is_one_until_it_is_added_again():
+    """A power cut does not change that, and neither does a run of another hub with what this one remembers."""
+    bench = HubBench(PPMID)
+    target, gone = DEVICES[PPMID], [DeviceExpelled(DEVICES[PPMID], SHORT), LinkKeyForgotten(DEVICES[PPMID])]
+    bench.hub.remove(target, 10.0)
+    bench.announce(PPMID)
+    assert bench.events == gone
+    bench.cut_power()
+    bench.announce(PPMID)
+    assert bench.events == gone
+    other = HubBench()
+    other.hub.recall(bench.hub.remember())
+    other.announce(PPMID)
+    assert other.events == gone
+    other.hub.admit(target, PPMID, bytes(16), 600, 20.0)
+    other.hub.admit(target, PPMID, bytes(16), 600, 20.0)  # a duplicate
+    other.announce(PPMID)
+    assert DeviceJoined(target, SHORT) in other.events
+    assert other.hub.flash.removed == []
+
+
+def test_a_bench_may_play_a_hub_without_a_log():
+    """Who was never in the log and announces itself is served."""
+    bench = HubBench()
+    bench.announce(PPMID)
+    assert [device.eui64 for device in bench.hub.devices] == [DEVICES[PPMID]]
+    assert bench.query(PPMID).status == NO_IMAGE_AVAILABLE
 
 
 def test_a_removal_of_what_is_not_there_and_a_duplicate_are_told():

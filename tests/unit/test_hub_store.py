@@ -9,6 +9,7 @@ import pytest
 from harness.errors import LocalProtocolError
 from harness.members.device_log import EntryRemoved
 from harness.members.hub import DeliveryRefused
+from harness.members.hub_values import DeliveryRefusal
 from harness.members.image_store_values import (
     DEFAULT_PRECEDENCE,
     DiscardCause,
@@ -37,6 +38,7 @@ from harness.wire.ota_messages import (
     parse_message,
 )
 from harness.wire.ota_server import ImageWithdrawn, TransferProgressed, UpgradeEnded
+from harness.wire.utc import UTC_2026
 from tests.unit.firmware_bench import activated
 from tests.unit.hub_bench import (
     BRIDGE,
@@ -59,7 +61,6 @@ from tests.unit.hub_bench import (
 from tests.unit.ota_bench import PPMID_EUI64, Han, ppmid_image
 
 NOTHING = QueryNextImageResponse(NO_IMAGE_AVAILABLE)
-UTC_2026 = 820540800
 INVALID_IMAGE = 0x96
 
 
@@ -91,6 +92,29 @@ def test_an_image_is_delivered_fetched_and_told_of():
     assert bench.alerts() == [(0x8F8A, DEVICES[PPMID], 2, "SUCCESS")]
     assert bench.hub.firmware.store.waiting == ()
     assert bench.query(PPMID) == NOTHING
+
+
+@pytest.mark.parametrize("last", ["store", "bench"])
+def test_what_was_offered_last_goes_first_after_a_power_cut_too(last):
+    """A device that the store and the bench both have something for is offered what came last."""
+    bench = HubBench(PPMID)
+    for whose in ("bench", "store") if last == "store" else ("store", "bench"):
+        if whose == "store":
+            bench.deliver(PPMID, 7)
+        else:
+            bench.hub.offer(parse_image(image(PPMID, 9)), DEVICES[PPMID], bench.now)
+    version = 7 if last == "store" else 9
+    assert bench.query(PPMID) == offered(PPMID, version)
+    for _ in range(2):
+        bench.cut_power()
+        bench.announce(PPMID)
+        assert bench.query(PPMID) == offered(PPMID, version)
+    bench.hub.offer(parse_image(image(PPMID, 8)), DEVICES[PPMID], bench.now)  # in place of the earlier one
+    bench.cut_power()
+    assert bench.query(PPMID) == offered(PPMID, 8)
+    bench.hub.withdraw(DEVICES[PPMID])
+    bench.cut_power()
+    assert bench.query(PPMID) == offered(PPMID, 7)
 
 
 def test_a_hub_with_nobody_on_the_wan_only_reports():
@@ -232,7 +256,9 @@ def test_an_image_for_nobody_is_refused_with_a_sentence():
     """The Device Log says what a device is; of one that is not there the hub knows nothing."""
     bench = HubBench()
     assert bench.deliver(PPMID) == [
-        DeliveryRefused(DEVICES[PPMID], "0x000d6f000a9069e3 is not in the Device Log")
+        DeliveryRefused(
+            DEVICES[PPMID], "0x000d6f000a9069e3 is not in the Device Log", DeliveryRefusal.NOT_IN_DEVICE_LOG
+        )
     ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import LocalProtocolError
-from harness.members.hub import DeliveryRefused, Hub, HubConfig, WanMessage
+from harness.members.hub import DeliveryRefused, WanMessage
 from harness.members.image_store_values import ImageStored
 from harness.members.kinds import DeviceKind
 from harness.wire.application import ZDO_PROFILE, ApsMessage
@@ -170,12 +170,6 @@ def test_commands_for_a_removed_device_are_lost_by_name():
     assert MessageLost(DEVICES[PPMID], COMMAND) in bench.hub.remove(DEVICES[PPMID], 0.0)
 
 
-def test_what_it_says_of_itself_is_for_who_asks():
-    """SMETS family, GBCS version and bands change nothing that it does."""
-    config = HubConfig(smets="SMETS1", gbcs_version="1.0", bands=("2.4 GHz", "868 MHz"))
-    assert Hub(config).descriptors == Hub().descriptors
-
-
 @settings(max_examples=200, deadline=None)
 @given(octets=st.binary(max_size=400), recipient=st.sampled_from([HUB, DEVICES[PPMID], DEVICES[GSME], 5]))
 def test_whatever_the_wan_delivers_raises_nothing(octets, recipient):
@@ -268,6 +262,8 @@ BROKEN = {
     "twice": (lambda saved: saved | {"devices": 2 * saved["devices"]}, "devices[1].eui64 is there twice"),
     "a partner": (lambda saved: saved | {"keyed": [7]}, "keyed[0] is 7"),
     "a partner twice": (lambda saved: saved | {"keyed": 2 * saved["keyed"]}, "keyed[1] is there twice"),
+    "a removed one": (lambda saved: saved | {"removed": ["5"]}, "removed[0] is '5'"),
+    "a removed one twice": (lambda saved: saved | {"removed": 2 * ["0" * 16]}, "removed[1] is there twice"),
     "a counter": (lambda saved: saved | {"counter": -1}, "counter is -1"),
     "a counter that is none": (lambda saved: saved | {"counter": True}, "counter is True"),
     "no log": (lambda saved: saved | {"log": 5}, "log is no snapshot"),

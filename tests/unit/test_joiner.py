@@ -14,6 +14,7 @@ from harness.emulation.node import NodeKind
 from harness.evidence.capture import KeyFile, PcapWriter
 from harness.members.firmware_values import ActivationEnded
 from harness.members.hub_values import WanMessage
+from harness.members.kinds import DeviceKind
 from harness.members.tunnels import MessageReceived
 from harness.radio.runner import DeliveryFailed, RadioLost, RadioRestarted
 from harness.wire.application import LinkKeyEstablished
@@ -99,7 +100,7 @@ async def test_only_the_network_asked_for_is_joined() -> None:
 
 @pytest.mark.virtual_time
 async def test_without_power_nothing_happens_and_nothing_is_on_the_air() -> None:
-    """`start` opens the radio only; `power_off` makes it silent, and what the behaviour wants sent is not."""
+    """`start` opens the radio only; `power_cut` makes it silent, and what the behaviour wants sent is not."""
     async with joined_han() as han:
         member = han.add()
         await member.joiner.start()
@@ -107,7 +108,7 @@ async def test_without_power_nothing_happens_and_nothing_is_on_the_air() -> None
         assert (member.events, member.joiner.joined, member.ncp.node.network) == ([], False, None)
         await member.joiner.power_on()
         await han.until(lambda: member.keyed, 60.0)
-        await member.joiner.power_off()
+        await member.joiner.power_cut()
         frames: list[int] = []
         eui64, short = member.eui64, member.ncp.node.short
         han.air.add_tap(lambda time, psdu, *rest: frames.append(time))
@@ -246,7 +247,8 @@ async def test_a_message_of_1200_octets_crosses_the_tunnel_both_ways(version: in
         member = han.add(version=version, kind=kind)
         await han.join(member)
         await asyncio.sleep(30.0)
-        han.hub.send_message(member.eui64, there, han.air.now / 1e6)
+        han.hub.admit(member.eui64, DeviceKind.PPMID, bytes(16), 3600, han.air.now / 1e6)
+        assert han.hub.deliver_command(member.eui64, there, han.air.now / 1e6) == []
         han.node.run([])
         member.behaviour.send_message(back, member.joiner.now())
         member.joiner.run([])

@@ -9,12 +9,14 @@ import pytest
 
 from harness.clock import VirtualLoop
 from harness.emulation.air import Air
+from harness.emulation.host import MemberNode
 from harness.emulation.ncp import EmulatedNcp
 from harness.emulation.node import NodeKind, NodeState
 from harness.errors import LocalProtocolError, RigError
 from harness.radio.coordinator import Coordinator
 from harness.radio.emulated import plug_in
 from harness.radio.joiner import Joiner
+from harness.radio.membership import NetworkDown, NetworkUp
 from harness.radio.runner import DeliveryFailed, RadioLost, RadioRestarted
 from harness.wire.application import ApsMessage, LinkKeyEstablished, LinkKeyRestored, Restart
 from harness.wire.cbke_values import KeyEstablished
@@ -134,6 +136,61 @@ async def test_a_stick_that_holds_another_network_leaves_it_and_joins() -> None:
 
 
 @pytest.mark.virtual_time
+@pytest.mark.parametrize("kind", [NodeKind.ROUTER, NodeKind.END_DEVICE, NodeKind.SLEEPY_END_DEVICE])
+async def test_a_stick_that_holds_a_network_that_is_gone_joins_the_one_wanted(kind: NodeKind) -> None:
+    """An end device of it does not look for a parent there for ever; its hub is dark by then."""
+    async with joined_han() as han:
+        foreign = MemberNode(
+            han.air,
+            Toy(),
+            eui64=HUB + 1,
+            kind=NodeKind.COORDINATOR,
+            network=replace(NETWORK, extended_pan_id=0x55, pan_id=0x5555),
+            on_event=lambda now, event: None,
+        )
+        foreign.power_on()
+        foreign.node.set_link_key(DEVICES[0], link_key(DEVICES[0]))
+        foreign.node.permit_joining(255)
+        member, told = await joined_toy(han, kind=kind, extended_pan_id=0x55)
+        await member.joiner.stop()
+        foreign.power_off()
+        member.joiner = Joiner(
+            member.url,
+            told,
+            link_key=link_key(member.eui64),
+            kind=kind,
+            extended_pan_id=NETWORK.extended_pan_id,
+            channels=[15],
+            on_event=lambda now, event: None,
+        )
+        await member.joiner.start()
+        await member.joiner.power_on()
+        await han.until(lambda: member.joiner.joined, 120.0)
+        assert member.ncp.node.network is not None
+        assert member.ncp.node.network.extended_pan_id == NETWORK.extended_pan_id
+
+
+@pytest.mark.virtual_time
+async def test_why_a_rejoin_fails_is_said_until_one_does_not() -> None:
+    """Whoever waits for a device that lost its parent reads why it is not back; each coming and going is an event."""
+    async with joined_han() as han:
+        member, _ = await joined_toy(han, kind=NodeKind.SLEEPY_END_DEVICE)
+        first = member.joiner.short
+        assert member.of(NetworkUp, NetworkDown) == [NetworkUp(first)]
+        assert member.joiner.last_join_failure is None
+        han.node.power_off()
+        await asyncio.sleep(60.0)
+        assert member.joiner.last_join_failure == "its network does not let it rejoin: no parent answered"
+        assert member.of(NetworkUp, NetworkDown) == [NetworkUp(first), NetworkDown()]
+        han.node.power_on()
+        await han.until(lambda: member.joiner.joined, 600.0)
+        assert member.joiner.last_join_failure is None
+        await member.joiner.power_cut()
+        second = member.of(NetworkUp)[1]
+        assert member.of(NetworkUp, NetworkDown) == [NetworkUp(first), NetworkDown(), second, NetworkDown()]
+
+
+@pytest.mark.virtual_time
 async def test_a_stick_that_is_another_kind_of_node_joins_anew() -> None:
     """A router of yesterday that is a sleepy device today leaves and joins as one, under its install code."""
     async with joined_han() as han:
@@ -204,18 +261,18 @@ async def test_power_on_and_off_in_any_rhythm_ends_in_the_state_last_asked_for()
     async with joined_han() as han:
         member, _ = await joined_toy(han)
         for step in range(40):
-            await member.joiner.power_off()
+            await member.joiner.power_cut()
             await member.joiner.power_on()
             await asyncio.sleep(0.0007 * step)
         await han.until(lambda: member.joiner.joined, 5.0)
         await member.joiner.power_on()
         for step in range(40):
-            off = asyncio.ensure_future(member.joiner.power_off())
+            off = asyncio.ensure_future(member.joiner.power_cut())
             await asyncio.sleep(0.0003 * step)
             await member.joiner.power_on()
             await off
         await han.until(lambda: member.joiner.joined, 5.0)
-        await member.joiner.power_off()
+        await member.joiner.power_cut()
         await asyncio.sleep(60.0)
         assert not member.joiner.joined
         assert member.of(RadioLost) == []
@@ -302,7 +359,7 @@ async def test_what_a_behaviour_raises_is_an_event() -> None:
         member, _ = await joined_toy(han)
         han.node.node.send(message(member.joiner.short or 0, b"break"))
         await asyncio.sleep(1.0)
-        ((_, error),) = member.events
+        _, (_, error) = member.events  # behind NetworkUp
         assert isinstance(error, ZeroDivisionError)
         member.events.clear()
         assert await FromHub(han, member).exchange(b"one") == ([b"one"], [b"one"])

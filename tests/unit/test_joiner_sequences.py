@@ -28,7 +28,7 @@ async def mishap(han: JoinedHan, member: Member, chance: random.Random) -> None:
             await asyncio.sleep(chance.random() * chance.choice([0.0, 0.01, 5.0]))
             await joiner.power_on()
         case 3:
-            off = asyncio.ensure_future(joiner.power_off())
+            off = asyncio.ensure_future(joiner.power_cut())
             await asyncio.sleep(chance.random() * 0.02)
             await joiner.power_on()
             await off

@@ -73,6 +73,19 @@ def test_three_failures_in_a_row_lose_the_trust_center():
     assert events == [TrustCenterAnswered(20, 100)]
 
 
+def test_a_new_start_forgives_no_failure_but_a_new_key_does():
+    """A device that rejoins goes on counting: else one whose hub is gone for good would never find out."""
+    alive, _ = client()
+    counts = []
+    for forgive in (False, True, False, True):
+        due = alive.next_deadline()  # the time-out of the first read after a start
+        counts += [event.failures for event in alive.on_deadline(due)]
+        (alive.forgive if forgive else alive.stop)()
+        assert not alive.watching
+        alive.start(due)
+    assert counts == [1, 2, 1, 2]
+
+
 def test_an_answer_between_failures_starts_the_count_anew():
     """Two failures, an answer, two failures: the Trust Center is not lost."""
     alive, read = client()

@@ -13,6 +13,7 @@ from harness.emulation.host import MemberNode
 from harness.emulation.node import NodeKind
 from harness.errors import LocalProtocolError
 from harness.members.hub import DeviceJoined, DeviceLeft, Hub, ReadFailed, WanMessage
+from harness.members.kinds import DeviceKind
 from harness.members.ppmid import Ppmid
 from harness.members.security import UNDER_NETWORK_KEY, UnsecuredRefused
 from harness.members.tunnels import MessageReceived
@@ -29,6 +30,7 @@ from harness.wire.cbke_messages import (
 )
 from harness.wire.cbke_values import KeyEstablished, KeyEstablishmentFailed, KeyRejected
 from harness.wire.keep_alive import KeepAliveFailed, TrustCenterAnswered, TrustCenterLost
+from harness.wire.ota_client_values import ServerLost
 from harness.wire.ota_messages import QueryNextImageRequest, build_message
 from harness.wire.tunnel import TunnelOpened
 from harness.wire.zcl import Status
@@ -129,8 +131,10 @@ def test_certificates_stay_unused_without_security():
     assert "Credentials" not in repr(hub_config()) + repr(ppmid_config())
     with pytest.raises(LocalProtocolError, match="generator"):
         Hub(hub_config())
-    with pytest.raises(LocalProtocolError, match="opens no tunnels"):
-        Hub().send_message(PPMID, b"x", 0.0)
+    hub = Hub()
+    hub.admit(PPMID, DeviceKind.PPMID, bytes(16), 600, 0.0)
+    (refused,) = hub.deliver_command(PPMID, b"x", 0.0)
+    assert "opens no tunnels" in refused.reason
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -199,6 +203,7 @@ def test_a_power_cut_in_the_middle_is_got_over(victim, count):
 def test_a_restart_needs_no_new_key():
     """After a power cut the PPMID goes on under the key that it has; the hub opens the tunnel again."""
     han = SecuredHan()
+    han.hub.admit(PPMID, DeviceKind.PPMID, bytes(16), 600, 0.0)
     assert han.run(60.0, opened)
     for victim in (PPMID, HUB):
         han.run(han.now + 20.0)
@@ -207,7 +212,7 @@ def test_a_restart_needs_no_new_key():
     assert len(han.of(PPMID, LinkKeyEstablished)) == 1
     assert_keyed(han)
     han.run(han.now + 10.0)
-    han.hub.send_message(PPMID, b"still here", han.now)
+    assert han.hub.deliver_command(PPMID, b"still here", han.now) == []
     assert han.run(han.now + 10.0, lambda event: event == MessageReceived(HUB, b"still here"))
 
 
@@ -261,9 +266,7 @@ def test_the_pre_configured_key_is_not_enough():
     hub.read_attribute(SHORTS[PPMID], 0x0000, 5, 1.0)
     (read,) = hub.messages_to_send()
     assert not read.secured
-    hub.key_known(PPMID)
-    hub.key_known(PPMID)
-    assert hub.keyed == (PPMID,)
+    hub.flash.keyed.append(PPMID)
     assert not any(isinstance(event, UnsecuredRefused) for event in hub.receive(message, 2.0))
 
 
@@ -271,22 +274,38 @@ def test_long_messages_go_through_the_tunnel_both_ways():
     """1500 octets, whole and under the key; one that was there before the tunnel waits for it."""
     han = SecuredHan()
     long = random.Random(1).randbytes(1500)
-    with pytest.raises(LocalProtocolError, match="1501"):
-        han.hub.send_message(PPMID, long + b"x", 0.0)
+    for eui64 in (PPMID, SECOND):
+        han.hub.admit(eui64, DeviceKind.PPMID, bytes(16), 600, 0.0)
+    (refused,) = han.hub.deliver_command(PPMID, long + b"x", 0.0)
+    assert "1501" in refused.reason
     with pytest.raises(LocalProtocolError, match="1501"):
         han.ppmid.send_message(long + b"x", 0.0)
-    han.hub.send_message(PPMID, long, 0.0)
+    assert han.hub.deliver_command(PPMID, long, 0.0) == []
     assert han.run(60.0, lambda event: event == MessageReceived(HUB, long))
     han.ppmid.send_message(long[::-1], han.now)
     assert han.run(70.0, lambda event: event == WanMessage(PPMID, long[::-1]))
     for _ in range(20):
-        han.hub.send_message(PPMID, b"x", han.now)
+        assert han.hub.deliver_command(PPMID, b"x", han.now) == []
     han.run(80.0)
     assert len(han.of(PPMID, MessageReceived)) == 21
     for _ in range(16):
-        han.hub.send_message(SECOND, b"x", han.now)
-    with pytest.raises(LocalProtocolError, match="16 messages wait for a tunnel"):
-        han.hub.send_message(SECOND, b"x", han.now)
+        assert han.hub.deliver_command(SECOND, b"x", han.now) == []
+    (refused,) = han.hub.deliver_command(SECOND, b"x", han.now)
+    assert "16 messages wait for a tunnel" in refused.reason
+
+
+def test_a_message_into_a_tunnel_that_the_hub_forgot_goes_again_through_the_next():
+    """NO_SUCH_TUNNEL: nothing is lost, and nothing comes twice."""
+    han = SecuredHan()
+    assert han.run(60.0, lambda event: isinstance(event, TunnelOpened))
+    han.run(han.now + 1.0)
+    han.hub._sessions.tunnels.client.forget(PPMID)
+    han.ppmid.send_message(b"alert", han.now)
+    han.run(han.now + 5.0)
+    assert han.of(HUB, WanMessage) == []
+    han.hub.network_up(0, han.now)
+    han.run(han.now + 60.0)
+    assert han.of(HUB, WanMessage) == [WanMessage(PPMID, b"alert")]
 
 
 def test_a_hub_that_opens_no_tunnels_opens_none():
@@ -323,6 +342,35 @@ def test_a_hub_that_is_silent_too_long_is_looked_for():
     han.lose = lambda sender, message: False
     assert han.run(han.now + 120.0, opened)
     assert_keyed(han)
+
+
+def test_a_hub_that_is_gone_for_good_is_found_out_while_it_is_looked_for():
+    """Its OTA server is lost every few minutes, and looked for; the keep-alive goes on counting beside that."""
+    han = SecuredHan(hub=hub_config(keep_alive_base=10, keep_alive_jitter=0))
+    assert han.run(60.0, opened)
+    han.hub.offer(ppmid_image(size=60_000), PPMID, han.now)
+    han.run(han.now + 1.0)
+    han.lose = lambda sender, message: True
+    assert han.run(han.now + 3600.0, lambda event: isinstance(event, TrustCenterLost))
+    assert han.of(PPMID, ServerLost)
+    assert [each.failures for each in han.of(PPMID, KeepAliveFailed)] == [1, 2, 3]
+    han.lose = lambda sender, message: False
+    assert han.run(han.now + 120.0, opened)
+    assert_keyed(han)
+    assert len(han.of(PPMID, LinkKeyEstablished)) == 2
+
+
+def test_what_the_network_left_behind_in_a_tunnel_goes_through_the_next_one():
+    """A message that no carrier has taken when the network goes down is not lost; one that was taken goes once."""
+    han = SecuredHan()
+    assert han.run(60.0, opened)
+    han.ppmid.send_message(b"taken", han.now)
+    han.run(han.now + 1.0)
+    han.ppmid.send_message(b"left behind", han.now)
+    han.ppmid.network_down(han.now)
+    han.power_on(PPMID)
+    han.run(han.now + 60.0)
+    assert han.of(HUB, WanMessage) == [WanMessage(PPMID, b"taken"), WanMessage(PPMID, b"left behind")]
 
 
 def test_another_hub_in_the_old_ones_place_gets_its_own_key():
@@ -384,7 +432,8 @@ def test_nodes_on_the_air_join_establish_keys_and_transfer():
     hub_node.node.permit_joining(255)
     hub.offer(ppmid_image(), PPMID, 0.0)
     long = random.Random(1).randbytes(1500)
-    hub.send_message(PPMID, long, 0.0)
+    hub.admit(PPMID, DeviceKind.PPMID, link_key(PPMID), 600, 0.0)
+    assert hub.deliver_command(PPMID, long, 0.0) == []
     node.power_on()
     air.advance(300_000_000)
     (first, _) = [event for event in events if isinstance(event, KeyEstablished)]

@@ -15,7 +15,7 @@ from harness.emulation.ncp_config import (
     VALUE_APS_FRAME_COUNTER,
     VALUE_NWK_FRAME_COUNTER,
 )
-from harness.emulation.ncp_state import Tokens
+from harness.emulation.ncp_memory import Tokens
 from harness.emulation.ncp_status import EMBER_STATUS, Status
 from harness.emulation.ncp_tokens import STACK_APS_FRAME_COUNTER
 from harness.emulation.node import NodeKind, NodeState

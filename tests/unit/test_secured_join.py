@@ -69,7 +69,7 @@ async def test_a_gbcs_message_goes_through_the_tunnel(
             ReadFirmwareVersion(), originator=SUPPLIER, recipient=ppmid.eui64, originator_counter=1000
         )
         octets = build_message(message)
-        await rig.hub.send_message(octets, to=ppmid)
+        assert await rig.hub.wan.deliver_command(ppmid.eui64, octets) is None
         await rig.until(
             lambda: MessageReceived(rig.hub.eui64, octets) in list(rig.journal.since(0, "ppmid")),
             within=minutes(5),
@@ -91,7 +91,7 @@ async def test_the_longest_message_crosses_the_tunnel_in_fragments_both_ways(
     async with open_rig(rig_file(tmp_path, hub={"ncp": {"ezsp": version}}), evidence=evidence) as rig:
         ppmid = await rig.joined("ppmid")
         await rig.sleep(minutes(1))
-        await rig.hub.send_message(there, to=ppmid)
+        assert await rig.hub.wan.deliver_command(ppmid.eui64, there) is None
         node = rig.bench.nodes["ppmid"]
         node.behaviour.send_message(back, node.air.now / 1e6)
         node.run([])

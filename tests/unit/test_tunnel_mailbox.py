@@ -69,16 +69,32 @@ def test_the_headers_are_these_octets():
 
 
 def test_a_mailbox_gives_its_messages_in_order():
-    """Each GET one message, and how many remain; then none."""
+    """Each GET one message, and how many remain, until it is said to have arrived; then the next, then none."""
     mailbox = Mailbox()
     assert not mailbox.pending
     for message in (b"1", b"2", b"3"):
         mailbox.post(message, 0.0)
     assert mailbox.pending
-    assert [mailbox.fetch() for _ in range(4)] == [
+    mailbox.done()  # nobody has fetched any
+    fetched = []
+    for _ in range(4):
+        fetched += [mailbox.fetch(), mailbox.fetch()]
+        mailbox.done()
+    assert fetched[::2] == fetched[1::2] == [
         GetResponse(2, b"1"), GetResponse(1, b"2"), GetResponse(0, b"3"), GetResponse(0, b""),
     ]  # fmt: skip
     assert not mailbox.pending
+
+
+def test_a_message_that_grows_too_old_after_it_was_fetched_takes_no_other_with_it():
+    """Its confirmation comes too late: the next message has not been fetched."""
+    mailbox = Mailbox()
+    mailbox.post(b"old", 0.0)
+    mailbox.post(b"new", 3600.0)
+    mailbox.fetch()
+    assert mailbox.on_deadline(86_400.0) == [GsmeCommandNotRetrieved(b"old")]
+    mailbox.done()
+    assert mailbox.fetch() == GetResponse(0, b"new")
 
 
 def test_a_message_not_fetched_in_a_day_is_thrown_away():
@@ -90,6 +106,7 @@ def test_a_message_not_fetched_in_a_day_is_thrown_away():
     assert mailbox.on_deadline(86_399.0) == []
     assert mailbox.on_deadline(86_400.0) == [GsmeCommandNotRetrieved(b"old")]
     assert mailbox.fetch() == GetResponse(0, b"new")
+    mailbox.done()
     assert mailbox.next_deadline() is None
 
 
@@ -119,6 +136,7 @@ def test_a_gsme_fetches_what_waits_through_its_own_tunnel():
                     asked = parse_gsme_data(event.data)
                     if isinstance(asked, Get):
                         hub.send(PPMID, build_gsme_data(mailbox.fetch()), 1800.0)
+                        mailbox.done()
                     else:
                         received.append(asked)
         for _, octets in hub.frames_to_send():

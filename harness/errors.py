@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class HarnessError(Exception):
     """Base of every error that the harness raises on purpose."""
@@ -16,4 +18,11 @@ class LocalProtocolError(HarnessError):
 
 
 class RemoteProtocolError(HarnessError):
-    """The device is wrong: what it sent is not what the protocol says. The only error that hostile bytes may cause."""
+    """The device is wrong: what it sent is not what the protocol says. The only error that hostile bytes may cause.
+
+    `code` is why it refuses what it was asked, where there is a code for that.
+    """
+
+    def __init__(self, *args: object, code: Enum | None = None) -> None:
+        super().__init__(*args)
+        self.code = code

@@ -1,7 +1,11 @@
-"""GBCS as tests speak of it: what the messages of the firmware use cases say, and the codes of their alerts."""
+"""GBCS as tests speak of it: what the messages of the firmware use cases say, the codes of their alerts, and those with
+which a hub refuses.
+"""
 
 from __future__ import annotations
 
+from harness.members.device_log import JoinResponse as JoinResponse
+from harness.members.hub_values import DeliveryRefusal as DeliveryRefusal
 from harness.wire.gbcs import build_message as build_message
 from harness.wire.gbcs_names import FIRMWARE_TRANSFER_FAILED as FIRMWARE_TRANSFER_FAILED
 from harness.wire.gbcs_names import FIRMWARE_TRANSFERRED as FIRMWARE_TRANSFERRED

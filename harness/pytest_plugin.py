@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.evidence.catalogue import Requirement
     from harness.evidence.report import Outcome, Report
     from harness.rig.commissioned import Commissioned
+    from harness.rig.dcc import Dcc
     from harness.rig.hub import Hub
     from harness.rig.nouns import Device
     from harness.rig.open import Rig
@@ -37,7 +38,8 @@ MARKERS = (
     "requirement(*ids): the requirements of the catalogue that the test judges",
     "requires(*capabilities): what the bench must be able to do: "
     + ", ".join(f"{name} ({what})" for name, what in CAPABILITIES.items()),
-    "under_test(*roles): what the test judges; it is left out on a rig where no such member is under test",
+    "under_test(*roles): what the test judges; it is left out on a rig where no such member is under test; "
+    "smi is the Inventory, on a rig with an emulated DCC",
     "virtual_time: run this async test on the virtual-time event loop, with or without a rig",
 )
 CATALOGUE = "requirements.yaml"
@@ -47,6 +49,7 @@ MEMBER_FIXTURES = frozenset({"esme", "gsme", "hcalcs", "ppmid", "ihd", "bridges"
 BY_THE_DEVICE = (AssertionError, RemoteProtocolError, pytest.fail.Exception)
 FAULT = "harness.fault"
 OBSERVED = "harness.observed"
+_LAST_STEPS = 30  # of the sequence diagram under a failure
 _LONGEST_NAME = 80  # characters of a folder's name, of the 255 that a file system takes
 
 
@@ -192,16 +195,55 @@ async def rig(request: pytest.FixtureRequest, commissioned: Commissioned | None)
         yield bench
 
 
-def _judges(item: pytest.Item, file: RigFile) -> bool:
-    """Whether what a test judges is under test on the rig; a test that does not say what it judges is for any."""
-    roles = {file.profiles[name].role for name, member in file.members.items() if member.under_test}
-    return all(roles.intersection(marker.args) for marker in item.iter_markers("under_test"))
+def roles_under_test(config: pytest.Config) -> frozenset[str]:
+    """The roles of the members that the rig of this run is there to judge, and `smi` with an emulated DCC on it.
+
+    Empty without `--rig`.
+    """
+    file = config.stash.get(RIG_FILE, None)
+    if file is None:
+        return frozenset()
+    roles: set[str] = {file.profiles[name].role for name, member in file.members.items() if member.under_test}
+    if file.carries_requests == "emulated":
+        roles.add("smi")  # the Inventory and the DCC are the harness' own there: what is judged is the model
+    return frozenset(roles)
+
+
+def _judged(item: pytest.Item) -> frozenset[str]:
+    """What of that a test judges; a test that does not say what it judges is for all of it."""
+    roles = roles_under_test(item.config)
+    for marker in item.iter_markers("under_test"):
+        roles &= frozenset(marker.args)
+    return roles
+
+
+def _is_for_another_rig(item: pytest.Item) -> bool:
+    return item.get_closest_marker("under_test") is not None and not _judged(item)
+
+
+def _refuse_unknown_roles(items: Sequence[pytest.Item]) -> None:
+    """A misspelt role would leave its test out on every rig, and nobody would know."""
+    from harness.evidence.catalogue import MEMBERS
+
+    known = (*MEMBERS, "smi")
+    for item in items:
+        for marker in item.iter_markers("under_test"):
+            unknown = [role for role in marker.args if role not in known]
+            if unknown or not marker.args:
+                what = f"no such role: {unknown[0]!r}" if unknown else "it names no role"
+                raise pytest.UsageError(f"{item.nodeid}: under_test: {what}; known: {', '.join(known)}")
 
 
 @pytest.fixture
 def hub(rig: Rig) -> Hub:
     """The Communications Hub of the rig, running its HAN."""
     return rig.hub
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def dcc(rig: Rig) -> Dcc:
+    """What carries Service Requests on the rig; its Inventory is `dcc.inventory`, and empty until `dcc.enrol`."""
+    return rig.dcc
 
 
 def _device_fixture(role: str, what: str) -> Any:
@@ -284,11 +326,16 @@ def _check_bench(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, pytest.TestReport]:
-    """Put the end of the journal under a failure, say whose fault it is, and keep each phase for the report."""
+    """Put the end of the journal, also drawn, under a failure, say whose fault it is, and keep each phase."""
     report: pytest.TestReport = yield
     bench = item.stash.get(RIG, None)
     if report.failed and bench is not None:
         report.sections.append(("journal of the rig", bench.journal.tail()))
+        steps, lifelines = bench.sequence()
+        if steps:
+            from harness.evidence.diagram import as_text
+
+            report.sections.append(("sequence on the rig", as_text(steps, lifelines, last=_LAST_STEPS)))
     if report.failed and call.excinfo is not None:
         report.user_properties.append((FAULT, _fault(call.excinfo.value)))
     # A set-up begins anew: a test may be run again.
@@ -317,9 +364,9 @@ def pytest_collection_modifyitems(
 
     Its catalogue is checked before anything is powered.
     """
-    file = config.stash.get(RIG_FILE, None)
-    if file is not None:
-        strangers = [item for item in items if not _judges(item, file)]
+    if RIG_FILE in config.stash:
+        _refuse_unknown_roles(items)
+        strangers = [item for item in items if _is_for_another_rig(item)]
         if strangers:
             config.hook.pytest_deselected(items=strangers)
             items[:] = [item for item in items if item not in strangers]
@@ -370,6 +417,7 @@ def _judge(item: pytest.Item, report: Report) -> None:
         "observed" if worst.passed and observed else _outcome(worst),
         statement=getattr(getattr(item, "function", None), "__doc__", None) or "",
         requirements=_requirements(item),
+        roles=_judged(item),
         detail="; ".join(observed) if worst.passed else _reason(worst),
         seconds=sum(phase.duration for phase in phases.values()),
         simulated_seconds=bench.elapsed if bench is not None and bench.file.is_emulated else None,

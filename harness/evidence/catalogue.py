@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -13,12 +14,33 @@ from harness.errors import LocalProtocolError, RigError
 
 BASES = ("sourced", "assumed")
 
+MEMBERS = ("hub", "esme", "gsme", "hcalcs", "ppmid", "bridge", "ihd")
+"""The members of a HAN that a test can judge: the roles of the device profiles."""
+
+# Who fits what the catalogue names: a requirement is judged only where one of these is under test.
+FITS: Mapping[str, Collection[str]] = MappingProxyType(
+    {
+        "hub": ("hub",),
+        # The rows on images, receipts and SR11.3 name the ESME, the first of the devices that SR11.3 activates; they
+        # hold for the other two as they stand (F2.3). What is a GSME's or an HCALCS' own has its own row.
+        "esme": ("esme", "gsme", "hcalcs"),
+        "gsme": ("gsme",),
+        "hcalcs": ("hcalcs",),
+        "ppmid": ("ppmid", "bridge"),  # MP170: a bridge is a variant of the PPMID, and joins as one
+        "bridge": ("bridge",),
+        "any": MEMBERS,
+        "smi": ("smi",),  # the Inventory, and who asks it: no member of the HAN
+        "image": (*MEMBERS, "smi"),  # about a file, whoever takes it
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One row of the catalogue.
 
-    `under_test` is the member judged. `basis` is `sourced` (a public document says it) or `assumed`. `options` are the
+    `under_test` is the member judged (`FITS` says who else is), or several with commas between them, each of which is
+    judged for its part. `basis` is `sourced` (a public document says it) or `assumed`. `options` are the
     settings of the Inventory under which it holds. `uncovered` is what no test judges yet: a requirement with such a
     rest passes in part only.
     """
@@ -30,6 +52,14 @@ class Requirement:
     text: str
     options: str = ""
     uncovered: str = ""
+
+    def judges(self, roles: Collection[str]) -> bool:
+        """Whether what is found out about members of these roles, or `smi`, says something of the requirement."""
+        return any(role in FITS[name] for name in _named(self.under_test) for role in roles)
+
+
+def _named(under_test: str) -> list[str]:
+    return [name.strip() for name in under_test.split(",")]
 
 
 def find_requirement(catalogue: Mapping[str, Requirement], name: str) -> Requirement:
@@ -66,6 +96,13 @@ def load_catalogue(path: Path) -> dict[str, Requirement]:
             raise RigError(f"{path}: requirement {name}: {', '.join(odd)} must be text")
         if row["basis"] not in BASES:
             raise RigError(f"{path}: requirement {name}: basis is {' or '.join(BASES)}, not {row['basis']!r}")
+        strange = [name for name in _named(row["under_test"]) if name not in FITS]
+        if strange:
+            hint = difflib.get_close_matches(strange[0], list(FITS), n=1)
+            raise RigError(
+                f"{path}: requirement {name}: nothing is under_test {strange[0]!r}"
+                + (f"; did you mean {hint[0]}?" if hint else f"; known: {', '.join(FITS)}")
+            )
         if name in requirements:
             raise RigError(f"{path}: requirement {name} is there twice")
         requirements[name] = Requirement(**row)

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,7 +30,8 @@ DECISION_RULE = (
     "A requirement passes when every test listed for it passed; a test that was skipped, or ended in an error of the "
     "bench or of the harness, is no pass. One of which a part is judged by no test yet passes in part, and says which. "
     "A device that differs from a requirement whose basis is assumed, not sourced from a public document, is OBSERVED: "
-    "reported with what it did, and not failed."
+    "reported with what it did, and not failed. A test speaks for requirements of what it judges alone: what one of "
+    "the harness' own devices does while a hub is judged counts for no requirement of a device."
 )
 
 
@@ -162,6 +163,7 @@ class Report:
         *,
         statement: str = "",
         requirements: Sequence[str] = (),
+        roles: Collection[str] | None = None,
         detail: str = "",
         seconds: float = 0.0,
         simulated_seconds: float | None = None,
@@ -169,7 +171,9 @@ class Report:
     ) -> Result:
         """Judge one test and keep its result.
 
-        `evidence` are files, or folders whose files count, below the report's folder; what does not exist is left out.
+        `roles` are those of the members that it judged, and `smi`: it is listed for the requirements that they fit, as
+        `Requirement.judges` has it; None: for all. `evidence` are files, or folders whose files count, below the
+        report's folder; what does not exist is left out.
         LocalProtocolError for a requirement that the catalogue does not have.
         """
         judged = [find_requirement(self.catalogue, name) for name in requirements]
@@ -177,7 +181,7 @@ class Report:
         result = Result(
             test=test,
             statement=" ".join(statement.strip().split("\n\n")[0].split()),
-            requirements=tuple(requirements),
+            requirements=tuple(row.id for row in judged if roles is None or row.judges(roles)),
             verdict=judge(outcome, judged),
             detail=detail.strip(),
             seconds=seconds,

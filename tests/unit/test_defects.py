@@ -191,7 +191,11 @@ def faulty(folder: Path, member: str, *defects: str, rig: Path = STANDING_RIG) -
     ("member", "defects", "problem"),
     [
         ("esme", ["runs_at_onc"], "no such defect: runs_at_onc; did you mean runs_at_once?"),
-        ("ppmid", ["runs_at_once"], "runs_at_once is a defect of esme, gsme, hcalcs, and ppmid is a ppmid"),
+        (
+            "ppmid",
+            ["runs_at_once"],
+            "runs_at_once is a defect of esme, gsme, hcalcs, and the role of ppmid is ppmid",
+        ),
         ("esme", ["takes_any_hash", "takes_any_hash"], "takes_any_hash is there twice"),
         ("hub", ["has_no_limits"], "are for a member by emulation, not by radio"),
     ],

@@ -341,6 +341,39 @@ async def test_esme(rig): pass
     lab(module).assert_outcomes(skipped=3)
 
 
+@pytest.mark.parametrize(
+    ("roles", "sentence"),
+    [
+        ('"ppmid", "ppmdi"', "under_test: no such role: 'ppmdi'; known: hub,"),
+        ("", "under_test: it names no role"),
+    ],
+)
+def test_a_test_of_a_role_that_nobody_has_is_refused(lab, roles, sentence):
+    """A misspelt role would have the test left out on every rig."""
+    result = lab(f"@pytest.mark.under_test({roles})\ndef test_it(): pass\n", "--rig", str(STANDING_RIG))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*test_it: {sentence}*"])
+
+
+def test_a_requirement_is_credited_only_by_what_is_under_test(certify):
+    """FW-08 is a PPMID's: a test of an ESME that claims it is listed, and the requirement is not run by it."""
+    module = """
+@pytest.mark.requirement("FW-08")
+@pytest.mark.under_test("esme")
+def test_esme(): pass
+
+@pytest.mark.requirement("FW-13")
+@pytest.mark.under_test("hub", "esme")
+def test_any(): pass
+"""
+    results = certify(module)
+    assert verdicts(results) == {"test_esme": "PASS", "test_any": "PASS"}
+    assert {row["id"]: row["verdict"] for row in results["requirements"]} == {
+        "FW-08": "NOT RUN",
+        "FW-13": "PASS",
+    }
+
+
 def test_what_is_observed_is_no_verdict_on_the_device(certify, pytester):
     """OBSERVED, with the text, in results.json and in the report; a test that fails all the same is failed."""
     module = """

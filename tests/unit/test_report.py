@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LocalProtocolError, RigError
-from harness.evidence.catalogue import Requirement, find_requirement, load_catalogue
+from harness.evidence.catalogue import FITS, MEMBERS, Requirement, find_requirement, load_catalogue
 from harness.evidence.report import Bench, Report, Verdict, judge
+from harness.rig.profile import PROFILES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -99,6 +100,43 @@ def test_a_requirement_passes_only_when_all_its_tests_passed(tmp_path, outcomes,
         report.add(f"test_{number}", outcome, requirements=["FW-08"])
     results, _ = written(report)
     assert {row["id"]: row["verdict"] for row in results["requirements"]}["FW-08"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("under_test", "roles", "credited"),
+    [
+        ("ppmid", {"ppmid"}, True),
+        ("ppmid", {"bridge"}, True),  # a variant of it
+        ("bridge", {"ppmid"}, False),
+        ("ppmid", {"hub"}, False),  # the PPMID of such a rig is the harness' own
+        ("esme", {"hcalcs"}, True),  # SR11.3 activates both
+        ("esme", {"ppmid"}, False),
+        ("gsme", {"esme"}, False),
+        ("smi", {"bridge"}, False),
+        ("bridge, smi", {"bridge"}, True),
+        ("bridge, smi", {"hub"}, False),
+        ("any", {"hub", "ihd"}, True),
+        ("any", {"smi"}, False),
+        ("any", set(), False),
+        ("image", {"smi"}, True),
+        ("ppmid", None, True),
+    ],
+)
+def test_a_test_speaks_for_requirements_of_what_it_judges_alone(tmp_path, under_test, roles, credited):
+    """What a member does that is not under test is credited to no requirement; the verdict on the test stays."""
+    row = replace(ASSUMED, under_test=under_test)
+    report = Report(tmp_path, Bench("bench"), {row.id: row})
+    report.add("test_it", "failed", requirements=[row.id], roles=roles)
+    results, _ = written(report)
+    assert results["requirements"][0]["verdict"] == ("OBSERVED" if credited else "NOT RUN")
+    assert results["requirements"][0]["tests"] == (["test_it"] if credited else [])
+    assert results["tests"][0]["verdict"] == "OBSERVED"
+
+
+def test_the_catalogue_knows_every_role_of_a_profile():
+    """Whatever can be under test on a rig fits a requirement on it, and `any`."""
+    assert set(MEMBERS) == set(PROFILES)
+    assert set().union(*FITS.values()) == {*PROFILES, "smi"}
 
 
 def test_a_requirement_with_an_uncovered_rest_passes_in_part_only(tmp_path):
@@ -210,16 +248,20 @@ def test_the_projects_catalogue_is_right():
         ("- 1", "requirement 1 must be a mapping"),
         ("- {id: A-1}", "requirement A-1 has missing or unknown keys: basis, source, text, under_test"),
         (
-            "- {id: A-1, under_test: x, basis: guessed, source: y, text: z}",
+            "- {id: A-1, under_test: any, basis: guessed, source: y, text: z}",
             "basis is sourced or assumed, not 'guessed'",
         ),
         (
-            "- {id: A-1, under_test: x, basis: sourced, source: y, text: 1}",
+            "- {id: A-1, under_test: any, basis: sourced, source: y, text: 1}",
             "requirement A-1: text must be text",
+        ),
+        (
+            "- {id: A-1, under_test: 'hub, ppmdi', basis: sourced, source: y, text: z}",
+            "requirement A-1: nothing is under_test 'ppmdi'; did you mean ppmid?",
         ),
         ("[", "is not YAML"),
         (
-            "- &a {id: A-1, under_test: x, basis: sourced, source: y, text: z}\n- *a",
+            "- &a {id: A-1, under_test: any, basis: sourced, source: y, text: z}\n- *a",
             "requirement A-1 is there twice",
         ),
     ],

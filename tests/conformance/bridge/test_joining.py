@@ -11,6 +11,7 @@ pytestmark = pytest.mark.under_test("bridge")
 
 
 @pytest.mark.requirement("AH-01")
+@pytest.mark.requires("power")
 async def test_each_bridge_joins_by_the_entry_of_a_ppmid(rig: Rig, hub: Hub) -> None:
     """A hub that knows of PPMIDs only has each join in its join period, and establishes a link key with it."""
     for bridge in rig.bridges.values():

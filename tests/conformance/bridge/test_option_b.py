@@ -32,7 +32,7 @@ pytestmark = pytest.mark.under_test("bridge")
 async def test_one_package_updates_all_bridges_of_a_site(
     rig: Rig, hub: Hub, option_b: dict[str, Device], new_image: NewImage
 ) -> None:
-    """All run the version of the package; the hub serves B1 alone, and the Supplier is told once, by B1."""
+    """All run the version of the package; B1 alone asks the hub for it, and the Supplier is told once, by B1."""
     b1 = option_b["B1"]
     package = new_image(target=b1, size=SIZE)
     await hub.wan.deliver(package, to=b1)
@@ -40,7 +40,7 @@ async def test_one_package_updates_all_bridges_of_a_site(
     await rig.sleep(QUIET)
     await all_run(option_b.values(), package.version)
     for bridge in b1.feeds:
-        assert hub.fetched(bridge) == 0, f"the hub has served {bridge.name} nothing"
+        assert hub.queries(bridge) == 0, f"{bridge.name} has asked the hub for nothing"
         assert hub.wan.transfers(bridge) == []
     assert activations(hub) == [(b1.eui64, package.version, ActivationResult.SUCCESS)]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache
 
 import pytest
 
-from harness import Device, Rig, open_rig
+from harness import Device, Rig
+from harness.pytest_plugin import roles_under_test
 from tests.conformance.device.firmware import BY_COMMAND
 
 Joined = Callable[[str], Awaitable[Device]]
@@ -21,16 +21,9 @@ KINDS = {
 """The kinds of device that each fixture gives, in turn."""
 
 
-@cache
-def kinds_under_test(rig_file: str) -> frozenset[str]:
-    """The kinds of device that a rig is there to judge."""
-    return frozenset(device.profile.role for device in open_rig(rig_file).devices if device.under_test)
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with each kind that is under test on the rig; where none is, it is skipped with each."""
-    rig_file = metafunc.config.getoption("--rig")
-    judged = frozenset() if rig_file is None else kinds_under_test(rig_file)
+    judged = roles_under_test(metafunc.config)
     for fixture, kinds in KINDS.items():
         if fixture in metafunc.fixturenames:
             chosen = [kind for kind in kinds if kind in judged] or kinds

@@ -12,6 +12,7 @@ ANOTHER_INSTALL_CODE = bytes.fromhex("83FED3407A932B70")
 
 
 @pytest.mark.requirement("JN-01", "JN-02")
+@pytest.mark.requires("power")
 async def test_a_device_joins_with_its_install_code(rig: Rig, hub: Hub, newcomer: Device) -> None:
     """With its EUI-64 and install code in the Device Log it joins in the join period; CBKE follows within minutes."""
     await hub.admit(newcomer, period=minutes(4))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from harness import Device
+from harness import Device, minutes, seconds
 from harness.zigbee import clusters, ota, zcl
 
 BLOCK = 48  # octets that fit a frame under a link key
+LONGEST_WAIT = minutes(5)  # that a hub which nobody holds up may ask for
 # Numbers that a device's own conversations, which begin at 0, do not come to in a test.
 _FIRST_SEQUENCE = 0xA0
 
@@ -29,7 +30,12 @@ class Questioner:
         return own._replace(**changes)
 
     async def ask(
-        self, question: ota.Message | bytes, *, answers: int = 1, secured: bool = True
+        self,
+        question: ota.Message | bytes,
+        *,
+        answers: int = 1,
+        secured: bool = True,
+        within: float = seconds(15),
     ) -> list[ota.Message | tuple[int, int]]:
         """Ask, and return the answers; a Default Response as (command, status). `bytes` are command and payload."""
         self._sequence += 1
@@ -38,7 +44,9 @@ class Questioner:
             frame = bytes((zcl.CLUSTER_COMMAND | zcl.NO_DEFAULT_RESPONSE, self._sequence)) + question
         else:
             frame = ota.build_message(question, self._sequence)
-        came = await self.device.request(ota.OTA_CLUSTER, frame, answers=answers, secured=secured)
+        came = await self.device.request(
+            ota.OTA_CLUSTER, frame, answers=answers, secured=secured, within=within
+        )
         return [_read(message.payload) for message in came]
 
     async def ask_once(
@@ -49,7 +57,17 @@ class Questioner:
         return answer
 
     async def block(self, version: int, offset: int, most: int = BLOCK) -> ota.Message | tuple[int, int]:
-        """The answer to an Image Block Request for a file of the device's own type."""
+        """The answer to an Image Block Request for a file of the device's own type, asked again when told to wait."""
+        while True:
+            answer = await self.block_once(version, offset, most)
+            if not isinstance(answer, ota.WaitForData):
+                return answer
+            wait = answer.request_time - answer.current_time
+            assert 0 <= wait <= LONGEST_WAIT, f"told to wait {wait} s"
+            await self.device.rig.sleep(max(wait, answer.block_period / 1000, seconds(0.1)))
+
+    async def block_once(self, version: int, offset: int, most: int = BLOCK) -> ota.Message | tuple[int, int]:
+        """The answer to one Image Block Request for a file of the device's own type, be it WAIT_FOR_DATA."""
         profile = self.profile
         return await self.ask_once(
             ota.ImageBlockRequest(profile.manufacturer_code, profile.image_type, version, offset, most)

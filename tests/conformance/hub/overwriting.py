@@ -144,7 +144,7 @@ class Match:
         return await device.version() == self.first.version
 
     async def offer_again(self) -> None:
-        """AH-08: the device whose image was overwritten runs what it ran, and takes the next one that it is offered."""
+        """The device whose image was overwritten runs what it ran, and the hub gives it the next one that comes."""
         device = self.waiting
         assert await device.version(within=LEARNS_WITHIN) == device.version_at_start
         third = replace(self.first, version=self.first.version + 2)

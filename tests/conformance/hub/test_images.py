@@ -23,6 +23,7 @@ from harness.gbcs import (
     FIRMWARE_TRANSFERRED,
     FIRMWARE_VERIFICATION_FAILED,
     ActivateImageResponse,
+    DeliveryRefusal,
     EsmeFirmwareReceipt,
     ExecutionOutcome,
     FirmwareTransfer,
@@ -30,6 +31,7 @@ from harness.gbcs import (
 )
 from harness.zigbee import build_image, clusters, ota
 from tests.conformance.hub.ota_requests import Questioner
+from tests.conformance.hub.secmp0007 import SINCE, needs_images_for
 
 pytestmark = pytest.mark.under_test("hub")
 
@@ -83,6 +85,7 @@ async def test_a_transfer_that_succeeds_is_told(
 ) -> None:
     """Success (0, alert 0x8F8A) comes once, after the device has its image and not before."""
     device = await joined(name)
+    needs_images_for(rig.hub, device)
     image = new_image(target=device, size=SIZE)
     await rig.hub.wan.deliver(image, to=device)
     while image.version not in device.images_held:
@@ -98,6 +101,7 @@ async def test_an_image_that_is_overwritten_is_told_discarded(
 ) -> None:
     """Image Discarded (1): the GSME's image has the bridge's thrown away, which names the bridge and its version."""
     b1 = await joined("b1")
+    needs_images_for(rig.hub, b1)
     image = new_image(target=b1, size=SIZE)
     await b1.power_off()
     await rig.hub.wan.deliver(image, to=b1)
@@ -164,22 +168,22 @@ async def test_hardware_that_the_hub_learns_when_the_device_asks(
 @pytest.mark.requirement("FW-06", "FW-07")
 @pytest.mark.parametrize(("around", "fits"), RANGES.values(), ids=RANGES)
 async def test_hardware_that_the_hub_knows_when_the_image_comes(
-    rig: Rig, ppmid: Device, new_image: NewImage, around: tuple[int, int], fits: bool
+    rig: Rig, esme: Device, new_image: NewImage, around: tuple[int, int], fits: bool
 ) -> None:
-    """A PPMID that has asked before: an image that excludes its hardware is not kept, Hardware Version Mismatch (2)."""
-    asker = Questioner(ppmid)
+    """An ESME that has asked before: an image that excludes its hardware is not kept, Hardware Version Mismatch (2)."""
+    asker = Questioner(esme)
     assert await asker.ask_once(asker.query()) == ota.QueryNextImageResponse(NO_IMAGE_AVAILABLE)
-    image = ranged(new_image(target=ppmid, size=SIZE), around)
-    await rig.hub.wan.deliver(image, to=ppmid)
+    image = ranged(new_image(target=esme, size=SIZE), around)
+    await rig.hub.wan.deliver(image, to=esme)
     if fits:
-        assert silent(rig, ppmid)
-        alert = await told(rig, ppmid, image, within=LEARNS_WITHIN)
+        assert silent(rig, esme)
+        alert = await told(rig, esme, image, within=LEARNS_WITHIN)
         assert alert.response is TransferResponse.SUCCESS
         return
-    alert = await told(rig, ppmid, image, within=AT_ONCE)
+    alert = await told(rig, esme, image, within=AT_ONCE)
     assert alert.response is TransferResponse.HARDWARE_VERSION_MISMATCH
     await rig.sleep(LEARNS_WITHIN)
-    await unchanged(ppmid, image)
+    await unchanged(esme, image)
 
 
 # --- files that are no good -------------------------------------------------------------------------------------------
@@ -188,45 +192,46 @@ async def test_hardware_that_the_hub_knows_when_the_image_comes(
 @pytest.mark.requirement("FW-12")
 @pytest.mark.parametrize("more", [-1, 0, 1], ids="{:+d} octet".format)
 async def test_a_file_at_the_size_limit(
-    rig: Rig, hub: Hub, ppmid: Device, new_image: NewImage, observe: Observe, more: int
+    rig: Rig, hub: Hub, esme: Device, new_image: NewImage, observe: Observe, more: int
 ) -> None:
     """The largest file is what the hub's profile says: one octet above is refused, told of, and not offered."""
     limit = hub.profile.store.size_limit
     if limit is None:
         pytest.skip("its profile gives no limit")
-    image = new_image(target=ppmid, size=limit + more)
+    image = new_image(target=esme, size=limit + more)
     assert image.total_size == limit + more
-    await hub.hold(ppmid, LEARNS_WITHIN)  # so large a file shall not be fetched
-    await hub.wan.deliver(image, to=ppmid)
-    asker = Questioner(ppmid)
+    await hub.hold(esme, LEARNS_WITHIN)  # so large a file shall not be fetched
+    await hub.wan.deliver(image, to=esme)
+    asker = Questioner(esme)
     found = await asker.ask_once(asker.query())
-    alerts = [alert.response.name for alert in hub.wan.transfers(ppmid)]
+    alerts = [alert.response.name for alert in hub.wan.transfers(esme)]
     kept = found.status == 0
+    assert kept is (more <= 0), f"a limit of {limit} octets, and {found} for {limit + more}"
     assert kept is (not alerts), f"what is refused is told: {found}, {alerts}"
     assert not kept or found.size == limit + more
-    await unchanged(ppmid, image)
+    await unchanged(esme, image)
     observe(f"{limit + more} octets, limit {limit}: {'kept' if kept else 'refused, ' + ', '.join(alerts)}")
 
 
 @pytest.mark.requirement("FW-06")
 @pytest.mark.parametrize("fault", ["trailing octets", "cut short", "no OTA file"])
 async def test_a_file_that_is_none_is_not_offered(
-    rig: Rig, hub: Hub, ppmid: Device, new_image: NewImage, observe: Observe, fault: str
+    rig: Rig, hub: Hub, esme: Device, new_image: NewImage, observe: Observe, fault: str
 ) -> None:
     """Octets behind the end, octets missing, an identifier that is none: never offered; told of if it can be."""
-    image = new_image(target=ppmid, size=SIZE)
+    image = new_image(target=esme, size=SIZE)
     data = build_image(image)
     spoilt = {"trailing octets": data + b"\0", "cut short": data[:-1], "no OTA file": b"\0" + data[1:]}[fault]
-    await hub.wan.deliver(spoilt, to=ppmid)
-    asker = Questioner(ppmid)
+    await hub.wan.deliver(spoilt, to=esme)
+    asker = Questioner(esme)
     assert await asker.ask_once(asker.query()) == ota.QueryNextImageResponse(NO_IMAGE_AVAILABLE)
     if fault == "no OTA file":
         # CCS08 names a version, which such a file does not have.
-        observe(f"a file that is no OTA file: {[alert.response.name for alert in hub.wan.transfers(ppmid)]}")
+        observe(f"a file that is no OTA file: {[alert.response.name for alert in hub.wan.transfers(esme)]}")
     else:
-        assert (await told(rig, ppmid, image, within=AT_ONCE)).response is TransferResponse.IMAGE_DISCARDED
+        assert (await told(rig, esme, image, within=AT_ONCE)).response is TransferResponse.IMAGE_DISCARDED
     await rig.sleep(LEARNS_WITHIN)
-    await unchanged(ppmid, image)
+    await unchanged(esme, image)
 
 
 @pytest.mark.requirement("FW-06")
@@ -259,18 +264,16 @@ async def test_an_image_that_its_device_does_not_verify_is_told_failed(
 @pytest.mark.requirement("FW-13")
 @pytest.mark.parametrize("field", ["manufacturer", "image_type"])
 async def test_an_image_of_another_model_is_never_fetched(
-    rig: Rig, hub: Hub, ppmid: Device, new_image: NewImage, observe: Observe, field: str
+    rig: Rig, hub: Hub, esme: Device, new_image: NewImage, observe: Observe, field: str
 ) -> None:
-    """The PPMID asks for its own model's images and gets none; what the hub tells is observed."""
-    image = new_image(target=ppmid, size=SIZE)
+    """The ESME asks for its own model's images and gets none; what the hub tells is observed."""
+    image = new_image(target=esme, size=SIZE)
     image = replace(image, **{field: getattr(image, field) + 1})
-    await hub.wan.deliver(image, to=ppmid)
+    await hub.wan.deliver(image, to=esme)
     await rig.sleep(LEARNS_WITHIN)
-    assert ppmid.fetching is None
-    await unchanged(ppmid, image)
-    observe(
-        f"another {field}: {[alert.response.name for alert in hub.wan.transfers(ppmid)] or 'not told of'}"
-    )
+    assert esme.fetching is None
+    await unchanged(esme, image)
+    observe(f"another {field}: {[alert.response.name for alert in hub.wan.transfers(esme)] or 'not told of'}")
 
 
 # --- delivered to the hub, delivered to the device, activated ---------------------------------------------------------
@@ -321,26 +324,29 @@ async def test_delivered_to_the_hub_to_the_device_and_activated_are_three(
 
 @pytest.mark.requirement("AH-17")
 @pytest.mark.parametrize("name", ["esme", "gsme", "hcalcs", "ppmid", "b1"])
-async def test_a_hub_takes_what_its_firmware_knows_of(
+async def test_a_hub_before_secmp0007_takes_images_for_meters_alone(
     rig: Rig, hub: Hub, joined: Joined, new_image: NewImage, name: str
 ) -> None:
     """Before SECMP0007 there are images for meters alone: one for another is refused, nothing is sent on the HAN."""
+    if hub.profile.ppmid_ota:
+        pytest.skip(f"the firmware of {hub.name} has SECMP0007: AH-17 is of those that predate it")
     device = await joined(name)
     image = new_image(target=device, size=SIZE)
-    if name in ("esme", "gsme") or hub.profile.ppmid_ota:
+    if device.profile.role not in SINCE:
         await hub.wan.deliver(image, to=device)
         assert (await told(rig, device, image, within=LEARNS_WITHIN)).response is TransferResponse.SUCCESS
         return
     heard = device.overhear(ota.OTA_CLUSTER)
-    with pytest.raises(RemoteProtocolError, match="SECMP0007"):
+    with pytest.raises(RemoteProtocolError) as refused:
         await hub.wan.deliver(image, to=device)
+    assert refused.value.code is DeliveryRefusal.BEFORE_SECMP0007
     await rig.sleep(LEARNS_WITHIN)
     offers = [message for message in heard if message.payload[2] == ota.IMAGE_NOTIFY]
     assert (offers, device.fetching) == ([], None)
     await unchanged(device, image)
 
 
-@pytest.mark.requirement("FW-16")
+@pytest.mark.requirement("FW-17")
 async def test_the_flag_for_a_gsme_is_set_while_its_image_waits(
     rig: Rig, hub: Hub, gsme: Device, esme: Device, new_image: NewImage
 ) -> None:
@@ -359,24 +365,33 @@ async def test_the_flag_for_a_gsme_is_set_while_its_image_waits(
 
 @pytest.mark.requirement("FW-06")
 async def test_how_long_an_image_waits(
-    rig: Rig, hub: Hub, ppmid: Device, new_image: NewImage, observe: Observe
+    rig: Rig, hub: Hub, esme: Device, new_image: NewImage, observe: Observe
 ) -> None:
-    """An image for a dark device is told discarded some hour, or is still there; which of the two is observed."""
-    image = new_image(target=ppmid, size=SIZE)
-    await ppmid.power_off()
-    await hub.wan.deliver(image, to=ppmid)
+    """An image for a dark device is told discarded when the hub's profile says; where it does not, it is observed."""
+    image = new_image(target=esme, size=SIZE)
+    await esme.power_off()
+    await hub.wan.deliver(image, to=esme)
     declared = hub.profile.store.retention_seconds
-    waited, longest = 0.0, hours(25) if declared is None else declared + hours(1)
-    while waited < longest and silent(rig, ppmid):
+    if declared is not None:
+        await rig.sleep(declared - AT_ONCE)
+        assert silent(rig, esme), f"it is to wait for {declared:g} s"
+        alert = await told(rig, esme, image, within=2 * AT_ONCE)
+        assert alert.response is TransferResponse.IMAGE_DISCARDED
+        await esme.power_on()
+        await rig.sleep(LEARNS_WITHIN)
+        await unchanged(esme, image)
+        return
+    waited = 0.0
+    while waited < hours(25) and silent(rig, esme):
         await rig.sleep(hours(1))
         waited += hours(1)
-    alerts = hub.wan.transfers(ppmid)
-    await ppmid.power_on()
+    alerts = hub.wan.transfers(esme)
+    await esme.power_on()
+    await rig.sleep(LEARNS_WITHIN)
     if not alerts:
-        await ppmid.until(running=image.version, within=LEARNS_WITHIN)
+        assert image.version in esme.images_held, "what is not told discarded is still there"
         observe(f"an image waits for {waited / 3600:g} hours at least")
         return
     assert [alert.response for alert in alerts] == [TransferResponse.IMAGE_DISCARDED]
-    await rig.sleep(LEARNS_WITHIN)
-    await unchanged(ppmid, image)
+    await unchanged(esme, image)
     observe(f"an image is discarded after {waited / 3600:g} hours at most")

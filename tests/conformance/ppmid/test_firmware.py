@@ -71,7 +71,7 @@ async def test_an_air_that_loses_one_frame_in_a_hundred_is_no_obstacle(
     image = new_image(target=ppmid)
     await hub.offer(image, to=ppmid)
     await ppmid.until(running=image.version, within=hours(2))
-    counters = await hub.carrier.counters()
+    counters = await hub.radio().counters()
     assert counters["COUNTER_MAC_TX_UNICAST_RETRY"] > 10, "the air has lost frames"
 
 

@@ -7,40 +7,65 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, LocalProtocolError, RemoteProtocolError, RigError
 
 if TYPE_CHECKING:
+    from harness.dcc.divergence import Diverged
+    from harness.dcc.interface import Answer, Outcome
     from harness.members.kinds import DeviceKind
+    from harness.rig.commissioned import Commissioned, commission, load_commissioned, save_commissioned
+    from harness.rig.dcc import Dcc
     from harness.rig.hub import Hub
     from harness.rig.images import image_hash_of
     from harness.rig.nouns import Device, Member
     from harness.rig.open import Rig, open_rig
+    from harness.rig.wan import Received, Wan
     from harness.wire.image import OtaImage
 
 __all__ = [
+    "Answer",
+    "Commissioned",
+    "Dcc",
     "Device",
     "DeviceKind",
+    "Diverged",
     "HarnessError",
     "Hub",
     "LocalProtocolError",
     "Member",
     "OtaImage",
+    "Outcome",
+    "Received",
     "RemoteProtocolError",
     "Rig",
     "RigError",
+    "Wan",
+    "commission",
     "hours",
     "image_hash_of",
+    "load_commissioned",
     "minutes",
     "open_rig",
+    "save_commissioned",
     "seconds",
 ]
 
 _HOMES = {
+    "Answer": "harness.dcc.interface",
+    "Commissioned": "harness.rig.commissioned",
+    "Dcc": "harness.rig.dcc",
     "Device": "harness.rig.nouns",
     "DeviceKind": "harness.members.kinds",
+    "Diverged": "harness.dcc.divergence",
     "Hub": "harness.rig.hub",
     "Member": "harness.rig.nouns",
     "OtaImage": "harness.wire.image",
+    "Outcome": "harness.dcc.interface",
+    "Received": "harness.rig.wan",
     "Rig": "harness.rig.open",
+    "Wan": "harness.rig.wan",
+    "commission": "harness.rig.commissioned",
     "image_hash_of": "harness.rig.images",
+    "load_commissioned": "harness.rig.commissioned",
     "open_rig": "harness.rig.open",
+    "save_commissioned": "harness.rig.commissioned",
 }
 
 

@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, Field
 
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 from harness.rig.document import Document, Location, check, read_document, shown
+from harness.rig.fields import Eui64
 from harness.rig.profile import Strict
-from harness.rig.schema import Eui64
 from harness.wire.certificates import (
     CERTIFICATE_LENGTHS,
     CURVES,

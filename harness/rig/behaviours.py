@@ -16,7 +16,7 @@ from harness.members.device_values import DeviceConfig
 from harness.members.firmware_values import TEST_BROKER, TEST_SUPPLIER, FirmwareConfig
 from harness.members.hcalcs import Hcalcs
 from harness.members.hub import Hub
-from harness.members.hub_values import UTC_2026, HubConfig
+from harness.members.hub_values import HubConfig
 from harness.members.kinds import DeviceKind
 from harness.members.meter import Esme, Gsme, GsmeConfig, MeterConfig
 from harness.members.ppmid import Ihd, Ppmid
@@ -36,6 +36,7 @@ from harness.wire.certificates import Credentials
 from harness.wire.ota_client_values import OtaClientConfig
 from harness.wire.ota_server import LARGEST_BLOCK, LARGEST_BLOCK_SECURED, OtaServerConfig
 from harness.wire.package import Bridge
+from harness.wire.utc import UTC_2026
 
 _DEVICES: dict[str, type[HanDevice]] = {
     "esme": Esme,
@@ -90,11 +91,9 @@ def hub_config(file: RigFile) -> HubConfig:
         credentials=credentials,
         notifies=profile.notifies,
         firmware_version=profile.firmware_version,
-        smets=profile.smets,
         tunnels=profile.smets != "SMETS1",  # assumed: SMETS1 has no GBCS
         gbcs_version=profile.gbcs_version,
         ppmid_ota=profile.ppmid_ota,
-        bands=profile.bands,
         store=profile.store.policy(),
         limits=DeviceLimits(**profile.limits.model_dump()),
     )

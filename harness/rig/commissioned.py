@@ -31,8 +31,8 @@ class Commissioned:
     """A commissioned HAN: for each member that is part of it, what it and its carrier keep.
 
     `rig` is the name of the rig, `members` have JSON values by the member's name: network key, link keys, addresses,
-    frame counters, Device Log, firmware; of equipment nothing, which keeps its own. It holds keys: it belongs where a
-    bench's keys belong.
+    frame and originator counters, Device Log, firmware; of equipment nothing, which keeps its own. It holds keys: it
+    belongs where a bench's keys belong.
     """
 
     rig: str
@@ -47,6 +47,8 @@ def commissioned(rig: Rig) -> Commissioned:
         if isinstance(member, Device) and not member.joined:
             continue
         members[name] = {} if behaviour is None else {"behaviour": behaviour.remember()}
+        if isinstance(member, Hub) and behaviour is not None:
+            members[name]["commands"] = {"counter": member.wan.counter}
         if isinstance(carrier, MemberNode):
             members[name]["node"] = carrier.save()
         elif rig.bench is not None and name in rig.bench.ncps:
@@ -111,6 +113,11 @@ def _recall(rig: Rig, member: Device | Hub, saved: Mapping[str, Any]) -> None:
         rig.bench.ncps[member.name].restore(_part(saved, "ncp"))
     if member.behaviour is not None:
         member.behaviour.recall(_part(saved, "behaviour"))
+        if isinstance(member, Hub):
+            counter = _part(saved, "commands").get("counter")
+            if type(counter) is not int or counter < 0:
+                raise LocalProtocolError("the counter of its commands is no number from 0")
+            member.wan.go_on_after(counter)
 
 
 def _part(saved: Mapping[str, Any], name: str) -> dict[str, Any]:

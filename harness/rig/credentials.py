@@ -7,7 +7,6 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
-from harness.errors import RigError
 from harness.rig.authority import (
     Authority,
     load_authority,
@@ -24,20 +23,15 @@ def credentials_of(file: RigFile, name: str, eui64: int) -> tuple[Credentials, .
     """Return the certificates and private keys of the member `name`, whose EUI-64 is `eui64`.
 
     From its own file, or from the rig's test CA: one in a file leaves what it issues beside that file, for the next
-    time; an emulated rig without one has a CA that follows from its seed. RigError for a file that is wrong, and for a
-    real rig that has neither.
+    time; an emulated rig without one has a CA that follows from its seed. RigError for a file that is wrong.
     """
     settings = file.members[name]
     if settings.credentials is not None:
         return load_credentials(settings.credentials, eui64)
     if file.authority is not None:
         return _issued(file.authority, eui64)
-    if file.is_emulated:
-        return _emulated(file.seed, eui64)
-    raise RigError(
-        f"{file.path}: members.{name}: its profile is secured, so it needs credentials, or the rig an authority "
-        f"(harness ca new FILE)"
-    )
+    assert file.is_emulated  # load_rig saw to it
+    return _emulated(file.seed, eui64)
 
 
 def _issued(authority: Path, eui64: int) -> tuple[Credentials, ...]:

@@ -66,7 +66,8 @@ class Hub(Member):
     ) -> None:
         """Put `device` in the Device Log, with the install code (CRC included) of the rig file unless another is given.
 
-        Joining is open for `period` seconds, at most 3600. RemoteProtocolError when the hub's Device Log is full.
+        Joining is open for `period` seconds, at most 3600. RemoteProtocolError, with a `JoinResponse` as its code, when
+        the hub's Device Log is full.
         """
         code = install_code if install_code is not None else device.settings.install_code
         kind = device.device_kind
@@ -79,7 +80,7 @@ class Hub(Member):
     ) -> None:
         """Put a device in the Device Log that the rig does not have, as `admit` does: it takes room, and never comes.
 
-        RemoteProtocolError when the hub's Device Log is full.
+        RemoteProtocolError, with a `JoinResponse` as its code, when the hub's Device Log is full.
         """
         await self._admit(eui64, kind, install_code, period, f"{kind} {format_eui64(eui64)}")
 
@@ -93,7 +94,8 @@ class Hub(Member):
         for event in events:
             if isinstance(event, EntryRefused):
                 raise RemoteProtocolError(
-                    f"{self.name} does not admit {name}: {event.response.name}, {event.detail}"
+                    f"{self.name} does not admit {name}: {event.response.name}, {event.detail}",
+                    code=event.response,
                 )
 
     async def remove(self, device: Device | int) -> None:
@@ -184,6 +186,14 @@ class Hub(Member):
         """Wait for the device's next Query Next Image Request and return it; RemoteProtocolError if none comes."""
         return await self._next(ImageQueried, by, within, "asked for no image")
 
+    def queries(self, device: Device) -> int:
+        """How many Query Next Image Requests of the device have come to the hub, whatever it answered."""
+        journal = self.rig.journal
+        return sum(
+            isinstance(event, ImageQueried) and event.client == device.eui64
+            for event in journal.since(0, self.name)
+        )
+
     async def upgrade_end(self, device: Device, *, within: float) -> UpgradeEnded:
         """Wait for the device's next Upgrade End Request and return it; RemoteProtocolError if none comes."""
         return await self._next(UpgradeEnded, device, within, "ended no upgrade")
@@ -217,12 +227,6 @@ class Hub(Member):
         """Answer the device's requests for blocks WAIT_FOR_DATA for so many seconds."""
         behaviour, carrier = self.played()
         behaviour.server.hold(device.eui64, carrier.now() + seconds)
-
-    async def send_message(self, octets: bytes, *, to: Device) -> None:
-        """Send a GBCS message into the tunnel to a device; it waits there until the tunnel is open."""
-        behaviour, carrier = self.played()
-        behaviour.send_message(to.eui64, octets, carrier.now())
-        carrier.run([])
 
     def transfer_of(self, device: Device) -> str:
         """Say how far the device's transfer has come, for a message."""

@@ -86,7 +86,9 @@ def image_hash_of(image: OtaImage) -> bytes:
 def _plain(source: random.Random, target: Device, size: int, version: int) -> OtaImage:
     profile = target.profile
     if not isinstance(profile, UpgradableProfile):
-        raise LocalProtocolError(f"{target.name} is a {profile.role}, which takes no OTA image")
+        raise LocalProtocolError(
+            f"{target.name} takes no OTA image: the role of its profile is {profile.role}"
+        )
     least = _HEADER_LENGTH + TRAILER_LENGTH
     if size <= least:
         raise LocalProtocolError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.emulation.host import MemberNode
@@ -21,6 +22,7 @@ from harness.wire.clusters import CURRENT_FILE_VERSION
 from harness.wire.image import OtaImage
 from harness.wire.mac import format_eui64
 from harness.wire.ota_messages import OTA_CLUSTER
+from harness.wire.tunnel_server import TunnelServer
 
 if TYPE_CHECKING:
     from harness.rig.open import Rig
@@ -28,8 +30,17 @@ if TYPE_CHECKING:
 # How often a device is asked over the HAN what it runs, in seconds: often enough for a reader, too seldom to matter on
 # the air.
 READ_INTERVAL = 10.0
-LEAVE_INTERVAL = 1.0  # seconds from one look whether it has left to the next
 ANSWER_INTERVAL = 0.05  # seconds from one look for an answer to the next
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCut:
+    """The bench took a member's power away."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerRestored:
+    """The bench gave a member its power; it may have had it already."""
 
 
 class Member:
@@ -126,6 +137,7 @@ class Device(Member):
     async def power_on(self) -> None:
         """Give it power: it joins, or comes back. RigError where the rig has no switch."""
         carrier = self._switched()
+        self.rig.note(carrier.now(), self.name, PowerRestored())
         if isinstance(carrier, Joiner):
             await carrier.power_on()
         else:
@@ -134,6 +146,7 @@ class Device(Member):
     async def power_off(self) -> None:
         """Take its power away, whatever it is doing. RigError where the rig has no switch."""
         carrier = self._switched()
+        self.rig.note(carrier.now(), self.name, PowerCut())
         if isinstance(carrier, Joiner):
             await carrier.power_cut()
         else:
@@ -183,9 +196,6 @@ class Device(Member):
         RemoteProtocolError, with what it did instead, when that has not come within so many seconds.
         """
         deadline = self.rig.now() + within
-        # That a device which the harness plays has left is an event of nobody's.
-        while joined is False and self.joined and self.rig.now() < deadline:
-            await self.rig.sleep(min(LEAVE_INTERVAL, deadline - self.rig.now()))
         if joined is not None:
             await self.rig.until(
                 lambda: self.joined is joined,
@@ -216,6 +226,16 @@ class Device(Member):
                 continue  # dark while it activates, perhaps; the deadline decides
             if last != running:
                 await self.rig.sleep(min(READ_INTERVAL, max(remaining, 0.001)))
+
+    def play_busy(self, busy: bool) -> None:
+        """Have it answer every Request Tunnel with Busy, or no more.
+
+        RigError for a device that nobody here plays, and for one that opens its tunnel itself.
+        """
+        tunnels = self._played().tunnels
+        if not isinstance(tunnels, TunnelServer):
+            raise RigError(f"{self.name} opens its tunnel itself: nobody asks it for one")
+        tunnels.busy = busy
 
     def overhear(self, cluster: int) -> list[ApsMessage]:
         """Return a list that grows with every message of a cluster that the hub sends it from now on.
@@ -261,7 +281,7 @@ class Device(Member):
         """Raise RigError for an image that is not for this model: by its maker, image type or hardware range."""
         profile = self.profile
         if not isinstance(profile, UpgradableProfile):
-            raise RigError(f"{self.name} is a {profile.role}, which takes no OTA image")
+            raise RigError(f"{self.name} takes no OTA image: the role of its profile is {profile.role}")
         for what, has, wants in (
             ("manufacturer code", image.manufacturer, profile.manufacturer_code),
             ("image type", image.image_type, profile.image_type),

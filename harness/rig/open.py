@@ -14,24 +14,29 @@ from harness.emulation.air import Air
 from harness.emulation.host import MemberNode
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 from harness.evidence.capture import KeyFile
+from harness.evidence.diagram import Step, as_mermaid, as_svg, as_text
 from harness.evidence.journal import Journal
 from harness.members.hub_values import DeviceJoined, DeviceLeft
 from harness.radio.coordinator import Coordinator
 from harness.radio.emulated import plug_in
 from harness.radio.joiner import Joiner
+from harness.rig.arrows import Parties, sequence_of
 from harness.rig.behaviours import device_of, hub_of
 from harness.rig.bench import CAPTURE_NAME, KINDS, EmulatedBench, network_of
 from harness.rig.commissioned import Commissioned, recall
+from harness.rig.dcc import Dcc
 from harness.rig.hub import Hub
 from harness.rig.nouns import Device, Member
 from harness.rig.overheard import Overheard
 from harness.rig.profile import BridgeProfile, DeviceProfile, HubProfile
 from harness.rig.schema import RigFile, load_rig
+from harness.smi.inventory import Inventory
 from harness.wire.mac import format_eui64
 from harness.wire.ota_server import TransferProgressed
 from harness.wire.security import link_key_from_install_code
 
 JOURNAL_NAME = "journal.jsonl"
+SEQUENCE_NAME = "sequence"  # .svg, .txt and .mmd: the journal as a sequence diagram
 JOIN_WITHIN = 600.0  # seconds that a device gets to join, before the rig says that it did not
 KEY_WITHIN = 600.0  # seconds that it gets to establish its link key then
 
@@ -41,8 +46,8 @@ def open_rig(
 ) -> Rig:
     """Check a rig file and return its rig, to be entered as an asynchronous context manager.
 
-    `evidence` is a folder for the capture, its key file and the journal. With a `commissioned` state its HAN goes on as
-    it was then. RigError for a file that is wrong.
+    `evidence` is a folder for the capture, its key file, the journal and its sequence diagram. With a `commissioned`
+    state its HAN goes on as it was then. RigError for a file that is wrong.
     """
     return Rig(load_rig(path), evidence=evidence, commissioned=commissioned)
 
@@ -72,6 +77,7 @@ class Rig:
         self._news = asyncio.Event()
         self._origin = 0.0
         self._errors: list[BaseException] = []
+        self._dcc: Dcc | None = None
         self.elapsed = 0.0
         """Seconds on the rig's clock when it was closed; while it is open, see `now`."""
         for name, settings in file.members.items():
@@ -87,6 +93,22 @@ class Rig:
         hub = self.members[self.file.hub]
         assert isinstance(hub, Hub)
         return hub
+
+    @property
+    def dcc(self) -> Dcc:
+        """What carries Service Requests, made when it is first asked for. RigError where this bench has nothing for it.
+
+        Of an open rig only.
+        """
+        if self._dcc is None:
+            self._dcc = Dcc(self)
+            self._stack.push_async_callback(self._dcc.system.close)
+        return self._dcc
+
+    @property
+    def inventory(self) -> Inventory:
+        """The Smart Metering Inventory of this premises: empty until members are put in it, see `Dcc.enrol`."""
+        return self.dcc.inventory
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -115,9 +137,12 @@ class Rig:
         }
 
     async def joined(self, name: str) -> Device:
-        """Return a device that is on the HAN, and keyed, after admitting it and giving it power if it is not."""
+        """Return a device that is on the HAN, and keyed, after admitting it and giving it power if it is not.
+
+        To the Device Log of a hub by equipment it is added by whoever operates that hub.
+        """
         device = self.device(name)
-        if not device.joined and not self._is_member(device):
+        if self.hub.behaviour is not None and not device.joined and not self._is_member(device):
             await self.hub.admit(device)
         if device.carrier is not None:
             await device.power_on()
@@ -127,9 +152,8 @@ class Rig:
         return device
 
     def _is_member(self, device: Device) -> bool:
-        """Whether it comes back without being admitted, by the hub's Device Log; of equipment's only this rig knows."""
-        if self.hub.behaviour is None:
-            return self._commissioned is not None and device.name in self._commissioned.members
+        """Whether it comes back without being admitted, by the hub's Device Log."""
+        assert self.hub.behaviour is not None  # joined() asks of no other
         return any(
             entry.eui64 == device.eui64 and (entry.joined or entry.tc_key is not None)
             for entry in self.hub.behaviour.log.entries
@@ -187,12 +211,33 @@ class Rig:
                 for device in self.devices:
                     if device.eui64 == event.eui64:
                         device.short = event.short if isinstance(event, DeviceJoined) else None
+            if isinstance(event, DeviceJoined) and self._dcc is not None:
+                self._dcc.joined(event.eui64)
         self._news.set()
+
+    def remark(self, source: str, event: object) -> None:
+        """Take what is no member's: it goes to the journal, and to whoever waits."""
+        self.journal.add(self.now(), source, event)
+        self._news.set()
+
+    def sequence(self) -> tuple[list[Step], list[str]]:
+        """What has happened so far as a sequence: its steps, and the lifelines of those who took part in it."""
+        members = self.members.items()
+        parties = Parties(
+            names={member.eui64: name for name, member in members},
+            hub=self.hub.name,
+            shorts={device.name: device.short for device in self.devices if device.short is not None},
+            fed_by={name: member.settings.fed_by for name, member in members if member.settings.fed_by},
+            silent=frozenset(name for name, member in members if member.settings.by == "equipment"),
+        )
+        return sequence_of(self.journal, parties)
 
     def check(self) -> None:
         """Raise what went wrong beside the test: an error inside a member, a command that no NCP knows."""
         if self._errors:
             raise self._errors[0]
+        if self._dcc is not None:
+            self._dcc.system.check()
         if self.bench is not None:
             for name, ncp in self.bench.ncps.items():
                 if ncp.failures:
@@ -317,3 +362,15 @@ class Rig:
         if self._evidence is not None:
             self._evidence.mkdir(parents=True, exist_ok=True)
             self.journal.write(self._evidence / JOURNAL_NAME)
+            self._write_sequence(self._evidence / SEQUENCE_NAME)
+
+    def _write_sequence(self, path: Path) -> None:
+        steps, lifelines = self.sequence()
+        if not steps:
+            return
+        for suffix, drawn in (
+            (".svg", as_svg(steps, lifelines, title=self.name)),
+            (".txt", as_text(steps, lifelines)),
+            (".mmd", as_mermaid(steps, lifelines)),
+        ):
+            path.with_suffix(suffix).write_text(drawn, encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from harness.errors import LocalProtocolError, RigError
+from harness.members.bridge_values import FEEDING_LIMIT
 from harness.members.device_log import DeviceLimits
 from harness.members.image_store_values import (
     DEFAULT_PRECEDENCE,
@@ -362,7 +363,7 @@ class BridgeProfile(UpgradableProfile):
     role: Literal["bridge"]
     bridge: Literal["B1", "B2", "B3", "B4"] = Field(description="Which of the four it is.")
     feed_seconds: PositiveSeconds = Field(
-        default=86400.0, description="How long the bridges that it feeds have to run their images."
+        default=FEEDING_LIMIT, description="How long the bridges that it feeds have to run their images."
     )
 
 

@@ -24,6 +24,8 @@ from harness.rig.nouns import Device
 from harness.rig.open import Rig
 from harness.rig.schema import RigFile
 from harness.wire.gbcs_image import parse_upgrade_image
+from harness.wire.gbcs_payloads import ActivateImageResponse, ExecutionOutcome
+from harness.wire.image import OtaImage
 from harness.wire.ota_messages import SUCCESS
 from harness.wire.zcl import status_name
 
@@ -79,7 +81,7 @@ async def push_image(
                         raise RemoteProtocolError(
                             f"{member} has fetched the image, and refuses it with {status_name(end.status)}"
                         )
-                    await rig.hub.wan.activate(parse_upgrade_image(image.payload).image_hash, on=device)
+                    await _activate(rig, device, image, deadline - rig.now())
                 await device.until(running=image.version, within=deadline - rig.now())
             finally:
                 watch.cancel()
@@ -87,6 +89,16 @@ async def push_image(
         console.print(f"{member} runs {image.version:#010x} after {rig.now():.1f} s on the rig's clock")
     if evidence is not None and file.is_emulated:  # what is on a real air, a sniffer has to capture
         console.print(f"capture: {evidence / CAPTURE_NAME}, keys: {evidence / KEY_FILE_NAME}")
+
+
+async def _activate(rig: Rig, device: Device, image: OtaImage, within: float) -> None:
+    """Send CS06, and raise RemoteProtocolError for an answer that is not success: the device goes on as before then."""
+    counter = await rig.hub.wan.activate(parse_upgrade_image(image.payload).image_hash, on=device)
+    outcome = await rig.hub.wan.until(ExecutionOutcome, within=within, source=device, counter=counter)
+    if outcome.response is not ActivateImageResponse.SUCCESS:
+        raise RemoteProtocolError(
+            f"{device.name} answers CS06 with {outcome.response.name}, and runs {outcome.firmware_version:#010x}"
+        )
 
 
 async def _watch(rig: Rig, device: Device, progress: Progress, shown: int) -> None:

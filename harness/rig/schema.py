@@ -9,11 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, WithJsonSchema
+from pydantic import Field, PrivateAttr
 
-from harness.errors import LocalProtocolError, RigError
+from harness.errors import RigError
 from harness.members.defects import DEFECTS
+from harness.rig.dcc_settings import DccSettings, wrong_in_dcc
 from harness.rig.document import MISSING, Problem, check, nearest, read_document, shown
+from harness.rig.fields import (
+    Eui64,
+    EzspVersion,
+    InstallCode,
+    MemberName,
+    NetworkKey,
+    Share,
+    StateFile,
+    Tag,
+    TagValue,
+)
 from harness.rig.profile import (
     SLEEPY,
     BridgeProfile,
@@ -25,87 +37,11 @@ from harness.rig.profile import (
     load_profile,
     profile_folders,
 )
-from harness.wire.ezsp import VERSIONS
-from harness.wire.mac import format_eui64, parse_eui64
-from harness.wire.security import link_key_from_install_code
+from harness.wire.mac import format_eui64
 
 EMULATED = "emulated://"
 
 _SECRETS = frozenset({"install_code", "network_key"})
-_MEMBER_NAME = r"^[a-z][a-z0-9_]*$"
-
-
-def _eui64(value: object) -> int:
-    if not isinstance(value, str):
-        raise ValueError(f"must be an EUI-64 such as 00-0D-6F-00-0A-90-69-E7, not {shown(value)}")
-    try:
-        eui64 = parse_eui64(value)
-    except LocalProtocolError as error:
-        raise ValueError(f"must be an EUI-64 such as 00-0D-6F-00-0A-90-69-E7, not {shown(value)}") from error
-    if eui64 in (0, 0xFFFF_FFFF_FFFF_FFFF):
-        raise ValueError(f"{format_eui64(eui64)} is no device's EUI-64")
-    return eui64
-
-
-def _octets(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise ValueError("must be hexadecimal digits in quotes")
-    try:
-        return bytes.fromhex(re.sub(r"[\s-]", "", value))
-    except ValueError as error:
-        raise ValueError("must be pairs of hexadecimal digits") from error
-
-
-def _install_code(value: object) -> bytes:
-    code = _octets(value)
-    try:
-        link_key_from_install_code(code)
-    except LocalProtocolError as error:
-        raise ValueError(str(error)) from error
-    return code
-
-
-def _key(value: object) -> bytes:
-    key = _octets(value)
-    if len(key) != 16:
-        raise ValueError(f"must be 16 octets, not {len(key)}")
-    return key
-
-
-def _path(value: object, info: ValidationInfo) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"must be a path, not {shown(value)}")
-    path = Path((info.context or {}).get("folder", "."), value)
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder of {shown(value)} does not exist")
-    return path
-
-
-def _ezsp(value: object) -> object:
-    if isinstance(value, int) and value not in VERSIONS:
-        raise ValueError(f"the installed bellows speaks EZSP {', '.join(map(str, VERSIONS))}, not {value}")
-    return value
-
-
-_HEX_PAIR = "[0-9A-Fa-f]{2}"
-Eui64 = Annotated[
-    int,
-    BeforeValidator(_eui64),
-    WithJsonSchema({"type": "string", "pattern": f"^{_HEX_PAIR}([:-]?{_HEX_PAIR}){{7}}$"}),
-]
-InstallCode = Annotated[
-    bytes, BeforeValidator(_install_code), WithJsonSchema({"type": "string", "pattern": r"^[0-9A-Fa-f\s-]+$"})
-]
-NetworkKey = Annotated[
-    bytes, BeforeValidator(_key), WithJsonSchema({"type": "string", "pattern": r"^[0-9A-Fa-f\s-]+$"})
-]
-StateFile = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
-EzspVersion = Annotated[int, BeforeValidator(_ezsp), Field(ge=8)]
-MemberName = Annotated[str, Field(pattern=_MEMBER_NAME)]
-# labgrid's rule for the tags of a place, so that they can be set there as they are.
-Tag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]+$")]
-TagValue = Annotated[str, Field(pattern=r"^[a-z0-9_]*$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class NetworkSettings(Strict):
@@ -239,6 +175,11 @@ class RigFile(Strict):
         default=None,
         description="Who signs images and commands. Absent on an emulated rig: a test Supplier made from the seed.",
     )
+    dcc: DccSettings | None = Field(
+        default=None,
+        description="What carries Service Requests. Absent: an emulated DCC, where this bench has a way "
+        "to its hub's WAN side.",
+    )
     members: dict[MemberName, MemberSettings] = Field(min_length=1)
 
     _path: Path = PrivateAttr(default=Path())
@@ -272,6 +213,21 @@ class RigFile(Strict):
             for name, member in self.members.items()
             for defect in member.defects
         )
+
+    @property
+    def gpf(self) -> int | None:
+        """The EUI-64 of the hub's GPF: the file's, or else, assumed, the one after the hub's own."""
+        own = self.members[self.hub].eui64
+        if self.dcc is not None and self.dcc.gpf is not None:
+            return self.dcc.gpf
+        return None if own is None else own + 1
+
+    @property
+    def carries_requests(self) -> Literal["emulated", "manual"] | None:
+        """What carries Service Requests on this rig; None: nothing does, its hub's WAN side is not the harness'."""
+        if self.dcc is not None:
+            return self.dcc.by
+        return None if self.members[self.hub].by == "equipment" else "emulated"
 
     @property
     def extended_pan_id(self) -> int | None:
@@ -345,10 +301,21 @@ def _contradictions(rig: RigFile) -> Iterator[Problem]:
             yield from _parent(rig, name, member.parent)
         if member.fed_by is not None:
             yield from _feeder(rig, name, member.fed_by)
-    real = hub.radio and not any(member.is_emulated for member in rig.members.values())
-    if real and rig.network.network_key is None:
+    real = not any(member.is_emulated for member in rig.members.values())
+    if real and hub.radio and rig.network.network_key is None:
         yield ("network", "network_key"), "is missing: on a real radio a key made from the seed is no secret"
+    if real and rig.authority is None:
+        for name, member in rig.members.items():
+            if member.by != "equipment" and rig.profiles[name].secured and member.credentials is None:
+                problem = (
+                    "is missing: the member is secured, and the rig has no authority (harness ca new FILE)"
+                )
+                yield ("members", name, "credentials"), problem
     yield from _duplicates(rig)
+    if rig.dcc is not None:
+        own = [member.eui64 for member in rig.members.values()]
+        for key, problem in wrong_in_dcc(rig.dcc, emulated=rig.is_emulated, hub_by=hub.by, eui64s=own):
+            yield ("dcc", key), problem
     if rig.air is not None:
         yield from _air(rig, rig.air)
 
@@ -400,7 +367,10 @@ def _manner(member: MemberSettings, profile: Profile) -> Iterator[tuple[str, str
             yield "defects", f"no such defect: {defect}" + nearest(defect, DEFECTS)
         elif profile.role not in DEFECTS[defect].roles:
             roles = ", ".join(DEFECTS[defect].roles)
-            yield "defects", f"{defect} is a defect of {roles}, and {member.profile} is a {profile.role}"
+            yield (
+                "defects",
+                f"{defect} is a defect of {roles}, and the role of {member.profile} is {profile.role}",
+            )
         elif defect in member.defects[:index]:
             yield "defects", f"{defect} is there twice"
 
@@ -425,13 +395,13 @@ def _parent(rig: RigFile, name: str, parent: str) -> Iterator[Problem]:
         following = rig.members[following].parent
     profile = rig.profiles[parent]
     if isinstance(profile, DeviceProfile) and profile.kind != "router":
-        yield location, f"{parent} is a {profile.kind}, which has no children"
+        yield location, f"{parent} has no children: its kind is {profile.kind}"
 
 
 def _feeder(rig: RigFile, name: str, feeder: str) -> Iterator[Problem]:
     location = ("members", name, "fed_by")
     if not isinstance(rig.profiles[name], BridgeProfile):
-        yield location, f"is for a bridge, and {name} is a {rig.profiles[name].role}"
+        yield location, f"is for a bridge, and the role of {name} is {rig.profiles[name].role}"
     elif feeder not in rig.members:
         yield location, f"no such member: {feeder}" + nearest(feeder, rig.members)
     elif not isinstance(rig.profiles[feeder], BridgeProfile) or feeder == name:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
+from harness.members.gpf import answer_as_gpf
 from harness.members.hub_values import DeliveryRefused, WanMessage
 from harness.members.kinds import ACTIVATED_BY_COMMAND, DeviceKind
 from harness.rig.supplier import supplier_of
@@ -31,7 +33,8 @@ from harness.wire.gbcs_readings import (
     invoke_id,
 )
 from harness.wire.gbcs_security import sign
-from harness.wire.image import OtaImage, build_image
+from harness.wire.image import OtaImage, build_image, parse_image
+from harness.wire.mac import format_eui64
 
 if TYPE_CHECKING:
     from harness.rig.hub import Hub
@@ -43,6 +46,9 @@ FirmwareReceipt = EsmeFirmwareReceipt | GsmeFirmwareReceipt
 """What a device makes of an image that it got: 0x8F72 or 0x8F1C."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+_COMMANDS_A_SECOND = 16  # bits of an originator counter below the UTC seconds at which a session began
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,28 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ImageDelivered:
+    """The WAN handed the hub an image of `size` octets for `target`; `version` is None for octets that may be none."""
+
+    target: int
+    version: int | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDelivered:
+    """The WAN handed the hub a GBCS message for `recipient`."""
+
+    recipient: int
+    octets: bytes
+
+
 class Wan:
     """What the Supplier sends through the hub of a rig, and what comes back. Signed as the rig's Supplier signs.
 
-    Whoever carries Service Requests stands here, above the hub and beside the HAN: it sees GBCS messages, no frames.
+    Whoever carries Service Requests stands on this, above the hub and beside the HAN: it sees GBCS messages, no frames.
+    It is the one way down: a `Downlink` for a DCC, and what a test sends past the DCC.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -77,12 +101,17 @@ class Wan:
         """Every GBCS message that came up, in order."""
         self.unreadable: list[Unreadable] = []
         """What came up and is none."""
-        self._counter = 0
+        self.on_message: Callable[[int, bytes], None] = lambda source, octets: None
+        """Called with all that comes up, as it does: who put it on its way (EUI-64), and the octets."""
+        # Assumed to rise from session to session by the bench's clock: a device that kept its flash refuses what it has
+        # seen. An emulated one begins with its rig, and says the same in every run.
+        self._counter = 0 if hub.rig.file.is_emulated else int(time.time()) << _COMMANDS_A_SECOND
 
     def take(self, seconds: float, event: object) -> None:
         """Follow what the hub says to the WAN."""
         if not isinstance(event, WanMessage):
             return
+        self.on_message(event.source, event.octets)
         try:
             message = parse_message(event.octets)
             payload = parse_payload(message)
@@ -96,14 +125,71 @@ class Wan:
     async def deliver(self, image: OtaImage | bytes, *, to: Device) -> None:
         """Hand the hub an image for a device, as the CSP does: its store decides what becomes of it.
 
-        RemoteProtocolError when the hub keeps no image for that device; an image that it refuses is alerted (CCS08).
+        RemoteProtocolError, with a `DeliveryRefusal` as its code, when the hub keeps no image for that device; an image
+        that it refuses is alerted (CCS08).
         """
-        octets = image if isinstance(image, bytes) else build_image(image)
+        _raise(self._deliver_image(to.eui64, image if isinstance(image, bytes) else build_image(image)))
+
+    async def deliver_image(self, target: int, octets: bytes) -> str | None:
+        """Hand the hub an OTA file for a device (EUI-64); return why it keeps none for it, None: it may."""
+        return _reason(self._deliver_image(target, octets))
+
+    def _deliver_image(self, target: int, octets: bytes) -> DeliveryRefused | None:
         behaviour, carrier = self._hub.played()
-        self._hub.begin_transfer(to)
-        events = behaviour.deliver_image(octets, to.eui64, carrier.now())
+        for device in self._hub.rig.devices:
+            if device.eui64 == target:
+                self._hub.begin_transfer(device)
+        self._note(ImageDelivered(target, _version_in(octets), len(octets)))
+        events = behaviour.deliver_image(octets, target, carrier.now())
         carrier.run(events)
-        _refused(events)
+        return _refusal(events)
+
+    async def deliver_command(self, recipient: int, octets: bytes) -> str | None:
+        """Hand the hub a GBCS message for a device, its GPF or itself (EUI-64); return why it goes no further."""
+        return _reason(self._deliver_command(recipient, octets))
+
+    def _deliver_command(self, recipient: int, octets: bytes) -> DeliveryRefused | None:
+        behaviour, carrier = self._hub.played()
+        self._note(CommandDelivered(recipient, octets))
+        if recipient == self._hub.rig.file.gpf:
+            events = answer_as_gpf(octets, recipient, self._gsme_version())
+        else:
+            events = behaviour.deliver_command(recipient, octets, carrier.now())
+        carrier.run(events)
+        return _refusal(events)
+
+    async def update_device_log(self, device: int, *, add: bool) -> str | None:
+        """Put a device of the rig (EUI-64) in the hub's Device Log, or take it off; return why it is not done."""
+        try:
+            if not add:
+                await self._hub.remove(device)
+                return None
+            known = next((known for known in self._hub.rig.devices if known.eui64 == device), None)
+            if known is None:
+                return f"the rig has no {format_eui64(device)}, and so no install code of it"
+            await self._hub.admit(known)
+        except RemoteProtocolError as error:
+            return str(error)
+        return None
+
+    def _gsme_version(self) -> int | None:
+        """The version that the GPF has of its GSME: assumed that its mirror is up to date."""
+        gsme = self._hub.rig.of_role("gsme")
+        return None if gsme is None or gsme.behaviour is None else gsme.behaviour.running_version
+
+    @property
+    def counter(self) -> int:
+        """The originator counter of the last command of the rig's Supplier."""
+        return self._counter
+
+    def go_on_after(self, counter: int) -> None:
+        """Use no counter up to this one any more: an earlier run has."""
+        self._counter = max(self._counter, counter)
+
+    def next_counter(self) -> int:
+        """Return the next originator counter of the rig's Supplier: there is one row of them, whoever sends."""
+        self._counter += 1
+        return self._counter
 
     async def send(self, payload: Payload, *, to: Member) -> int:
         """Send a command to a device or to the hub; return its originator counter. Critical ones are signed."""
@@ -112,17 +198,18 @@ class Wan:
             raise RigError(
                 f"{self._hub.rig.file.path}: supplier: is missing: there is nobody to send commands"
             )
-        self._counter += 1
+        counter = self.next_counter()
         message = message_of(
-            payload, originator=supplier.eui64, recipient=to.eui64, originator_counter=self._counter
+            payload, originator=supplier.eui64, recipient=to.eui64, originator_counter=counter
         )
         if isinstance(payload, ActivateFirmware):
             message = sign(message, supplier.private_key)
-        behaviour, carrier = self._hub.played()
-        events = behaviour.deliver_command(to.eui64, build_message(message), carrier.now())
-        carrier.run(events)
-        _refused(events)
-        return self._counter
+        _raise(self._deliver_command(to.eui64, build_message(message)))
+        return counter
+
+    def _note(self, event: object) -> None:
+        _, carrier = self._hub.played()
+        self._hub.rig.note(carrier.now(), self._hub.name, event)
 
     async def activate(self, image_hash: bytes, *, on: Device, at: datetime | None = None) -> int:
         """Send CS06, the command of SR11.3, for now or for a time; return its originator counter."""
@@ -232,7 +319,21 @@ class Wan:
         return found[0]
 
 
-def _refused(events: list[object]) -> None:
-    for event in events:
-        if isinstance(event, DeliveryRefused):
-            raise RemoteProtocolError(event.reason)
+def _version_in(octets: bytes) -> int | None:
+    try:
+        return parse_image(octets).version
+    except RemoteProtocolError:
+        return None
+
+
+def _refusal(events: Sequence[object]) -> DeliveryRefused | None:
+    return next((event for event in events if isinstance(event, DeliveryRefused)), None)
+
+
+def _reason(refusal: DeliveryRefused | None) -> str | None:
+    return None if refusal is None else refusal.reason
+
+
+def _raise(refusal: DeliveryRefused | None) -> None:
+    if refusal is not None:
+        raise RemoteProtocolError(refusal.reason, code=refusal.code)

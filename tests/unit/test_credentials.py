@@ -86,5 +86,7 @@ def test_a_real_secured_rig_without_any_says_what_to_do(tmp_path: Path) -> None:
     content["network"]["network_key"] = "00112233445566778899AABBCCDDEEFF"
     path = tmp_path / "rig.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.raises(RigError, match=r"members\.hub: its profile is secured.*harness ca new"):
-        credentials_of(load_rig(path), "hub", HUB)
+    with pytest.raises(
+        RigError, match=r"rig\.yaml:\d+: members\.hub\.credentials: is missing.*harness ca new"
+    ):
+        load_rig(path)

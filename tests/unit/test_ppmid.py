@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from harness.members.device_values import IN_HOME_DISPLAY, PREPAYMENT_TERMINAL
+from harness.members.device_values import IN_HOME_DISPLAY
 from harness.members.firmware_values import TEST_BROKER, AlertRaised
 from harness.members.ppmid import Ppmid
 from harness.wire import zcl
@@ -58,12 +58,12 @@ class Bench:
 
 
 def test_its_endpoint_is_described_as_configured():
-    """Smart Energy profile, In-Home Display or Prepayment Terminal, Basic server, OTA client."""
+    """Smart Energy profile, In-Home Display unless told otherwise, Basic server, OTA client."""
     assert Bench().ppmid.descriptors == (
         SimpleDescriptor(1, SMART_ENERGY_PROFILE, IN_HOME_DISPLAY, 0, (0x0000,), (0x0019, 0x0702, 0x0705)),
     )
     config = ppmid_config()
-    object.__setattr__(config, "device", PREPAYMENT_TERMINAL)
+    object.__setattr__(config, "device", 0x0506)  # ZSE table 5-13: Prepayment Terminal
     assert Bench(config).ppmid.descriptors[0].device == 0x0506
 
 

@@ -203,7 +203,7 @@ B = {"profile": "bridge-b1"}, {"profile": "bridge-b2"}, {"profile": "bridge-b3"}
          ["members.b1.fed_by: esme is no other bridge"]),
         ({"b1": {**B[0], "fed_by": "hub"}}, ["members.b1.fed_by: hub is no other bridge"]),
         ({"b1": B[0], "esme": {"profile": "esme", "fed_by": "b1"}},
-         ["members.esme.fed_by: is for a bridge, and esme is a esme"]),
+         ["members.esme.fed_by: is for a bridge, and the role of esme is esme"]),
         ({"b1": B[0], "b2": {**B[1], "fed_by": "b1"}, "b2_too": {**B[1], "fed_by": "b1"}},
          ["members.b2_too.fed_by: b1 has one part of a package for a B2, and that is for b2"]),
         ({"b1_too": {**B[0], "fed_by": "b1"}, "b1": B[0]},
@@ -228,7 +228,7 @@ def test_two_members_never_share_a_console(tmp_path: Path) -> None:
         tmp_path,
         {name: {"profile": "esme", "by": "equipment", "console": "/dev/ttyUSB0"} for name in ("one", "two")},
     )
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text()) | {"authority": "ca.json"}
     content["members"]["hub"] |= {"by": "radio", "radio": "/dev/ttyUSB1"}
     content["network"]["network_key"] = "00112233445566778899AABBCCDDEEFF"
     path.write_text(yaml.safe_dump(content, sort_keys=False))

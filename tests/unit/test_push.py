@@ -180,23 +180,27 @@ async def test_the_hub_learns_who_was_on_its_han_before_it_was_opened(tmp_path: 
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("made", ["good", "with a broken signature", "so that it does not start"])
 async def test_a_meter_is_told_to_activate_what_was_pushed_and_what_it_refuses_is_said(
-    good: bool, tmp_path: Path
+    made: str, tmp_path: Path
 ) -> None:
-    """CS06 follows the transfer, or the ESME would wait with its image; one with a broken signature ends the push."""
+    """CS06 follows the transfer, or the ESME would wait with its image; a refused image, or CS06, ends the push."""
     file = load_rig(rig_file(tmp_path))
-    image = make_image(random.Random(7))(target=Rig(file).device("esme"), size=4096)
-    if not good:
+    starts = made != "so that it does not start"
+    image = make_image(random.Random(7))(target=Rig(file).device("esme"), size=4096, starts=starts)
+    if made == "with a broken signature":
         image = replace(image, payload=bytes((image.payload[0] ^ 1,)) + image.payload[1:])
     path, said = tmp_path / "image.ota", io.StringIO()
     path.write_bytes(build_image(image))
     console = Console(file=said, width=200)
     work = push_image(file, "esme", path, evidence=None, within=hours(2), console=console)
-    if good:
+    if made == "good":
         await work
         assert f"esme runs {image.version:#010x} after" in said.getvalue()
     else:
-        with pytest.raises(RemoteProtocolError, match="esme has fetched the image, and refuses it with"):
+        refusal = "esme has fetched the image, and refuses it with"
+        if not starts:
+            refusal = "esme answers CS06 with ACTIVATION_FAILURE, and runs 0x"
+        with pytest.raises(RemoteProtocolError, match=refusal):
             await work
         assert asyncio.get_running_loop().time() < hours(1)

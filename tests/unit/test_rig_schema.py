@@ -303,7 +303,7 @@ def test_a_rig_of_equipment_has_no_emulated_air(written):
         ("pan_id: 0x4A11", f"pan_id: 1, network_key: {INSTALL_CODE[:32]}"),
         ("emulated://hub", "/dev/serial/by-id/stick"),
         ("by: emulation", "by: equipment\n    firmware_version: 2"),
-        more="air: {loss: 0.1}\n",
+        more="air: {loss: 0.1}\nauthority: ca.json\n",
     )
     assert complaint(path).splitlines() == [
         "bench.yaml:12: members.ppmid.firmware_version: equipment decides this by itself",
@@ -314,15 +314,17 @@ def test_a_rig_of_equipment_has_no_emulated_air(written):
 def test_a_lab_copies_the_standing_rig_for_its_bench(written):
     """With a serial port, `by: equipment` and a network key of its own the same file is a real rig."""
     changes = [("emulated://hub", "/dev/serial/by-id/stick"), ("by: emulation", "by: equipment")]
-    assert complaint(written(*changes)) == (
-        "bench.yaml:3: network.network_key: is missing: on a real radio a key made from the seed is no secret"
-    )
+    assert complaint(written(*changes)).splitlines() == [
+        "bench.yaml:3: network.network_key: is missing: on a real radio a key made from the seed is no secret",
+        "bench.yaml:5: members.hub.credentials: is missing: the member is secured, and the rig has no authority "
+        "(harness ca new FILE)",
+    ]
     changes.append(("pan_id: 0x4A11", f"pan_id: 1, network_key: {INSTALL_CODE[:32]}"))
-    rig = load_rig(written(*changes))
+    rig = load_rig(written(*changes, more="authority: ca.json\n"))
     assert not rig.is_emulated
     assert rig.extended_pan_id == 0x000D6F000A9069E7
     changes.append(("    eui64: 00-0D-6F-00-0A-90-69-E7\n", ""))
-    assert complaint(written(*changes)) == (
+    assert complaint(written(*changes, more="authority: ca.json\n")) == (
         "bench.yaml:5: members.hub.eui64: is missing: the certificate of a secured member names it"
     )
 

@@ -1,0 +1,1 @@
+"""What carries Service Requests to a hub and brings the answers back: emulated, or by an operator's hands."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from harness.emulation.host import MemberNode
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
 from harness.members.gpf import answer_as_gpf
 from harness.members.hub_values import DeliveryRefused, WanMessage
@@ -136,6 +137,8 @@ class Wan:
 
     def _deliver_image(self, target: int, octets: bytes) -> DeliveryRefused | None:
         behaviour, carrier = self._hub.played()
+        if _dark(carrier):
+            return DeliveryRefused(target, f"{self._hub.name} has no power")
         for device in self._hub.rig.devices:
             if device.eui64 == target:
                 self._hub.begin_transfer(device)
@@ -150,6 +153,8 @@ class Wan:
 
     def _deliver_command(self, recipient: int, octets: bytes) -> DeliveryRefused | None:
         behaviour, carrier = self._hub.played()
+        if _dark(carrier):
+            return DeliveryRefused(recipient, f"{self._hub.name} has no power")
         self._note(CommandDelivered(recipient, octets))
         if recipient == self._hub.rig.file.gpf:
             events = answer_as_gpf(octets, recipient, self._gsme_version())
@@ -324,6 +329,11 @@ def _version_in(octets: bytes) -> int | None:
         return parse_image(octets).version
     except RemoteProtocolError:
         return None
+
+
+def _dark(carrier: object) -> bool:
+    """Whether a hub is without power, as far as the bench can know: of an emulated one."""
+    return isinstance(carrier, MemberNode) and not carrier.node.powered
 
 
 def _refusal(events: Sequence[object]) -> DeliveryRefused | None:

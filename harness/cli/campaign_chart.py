@@ -13,8 +13,8 @@ from harness.smi.campaign_runs import Losses, Outcome
 
 _MOST_LABELS = 20
 
-# pygal 3.1 leaves a hook for its plug-ins in the import system, of a form that Python 3.12 has given up: every import that
-# fails, whoever's it is, warns of it. No plug-in is used here.
+# pygal 3.1 leaves a hook for its plug-ins in the import system, of a form that Python 3.12 has given up: every import
+# that fails, whoever's it is, warns of it. No plug-in is used here.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 

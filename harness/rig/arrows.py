@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
+from harness.dcc.csp import CommandDown, DeviceLogDown, ImageDown, Logged, LostOnTheWan, Up
+from harness.dcc.interface import Alerted
 from harness.errors import RemoteProtocolError
 from harness.evidence.diagram import Arrow, Kind, Note, Step, lifelines
 from harness.evidence.journal import Entry
@@ -168,6 +170,26 @@ class _Scene:
         if message.cluster == TUNNELING_CLUSTER and payload[2:3] in _TUNNEL_DATA:
             self.arrow(self.me, self.of_short(message.peer), self.message(payload[5:])[0], "lost")
 
+    def lost_on_the_wan(self, event: LostOnTheWan) -> None:
+        what = event.what
+        if isinstance(what, Up | Logged):
+            text = self.message(what.octets)[0] if isinstance(what, Up) else "answer to SR8.11"
+            who = what.source if isinstance(what, Up) else what.target
+            self.arrow(self.parties.hub, WAN, f"{text}, of {self.name(who)}: lost on the WAN", "lost")
+            return
+        text = (
+            f"{self.message(what.octets)[0]}, for"
+            if isinstance(what, CommandDown)
+            else _LOST_DOWN[type(what)]
+        )
+        self.arrow(WAN, self.parties.hub, f"{text} {self.name(what.target)}: lost on the WAN", "lost")
+
+    def alerted(self, event: Alerted) -> None:
+        alert = event.alert
+        what = type(alert).__name__ if alert.number is None else f"{alert.number} {type(alert).__name__}"
+        text = f"DCC Alert {what}: {self.name(alert.device)}"
+        self.steps.append(Note(self._seconds, WAN, text))
+
     def message(self, octets: bytes) -> tuple[str, Kind]:
         """What a GBCS message says, as far as it can be read."""
         try:
@@ -280,6 +302,7 @@ def _good(status: int) -> Kind:
     return "image" if status == SUCCESS else "failure"
 
 
+_LOST_DOWN: Final[Mapping[type, str]] = {ImageDown: "an image for", DeviceLogDown: "SR8.11 about"}
 _Row: TypeAlias = Callable[[_Scene, Any], None]
 
 _ROWS: Final[Mapping[type, _Row]] = {
@@ -294,6 +317,9 @@ _ROWS: Final[Mapping[type, _Row]] = {
     hub.CommandNotRetrieved: lambda s, e: s.from_me(
         e.eui64, f"{s.message(e.octets)[0]}: not fetched in time ({e.alert_code:#06x})", "lost"
     ),
+    # the DCC
+    LostOnTheWan: _Scene.lost_on_the_wan,
+    Alerted: _Scene.alerted,
     # its image store
     store.ImageStored: lambda s, e: s.note(f"keeps {s.whose(e.version, e.target)}", "image"),
     store.ImageRefused: lambda s, e: s.note(f"refuses {s.whose(e.version, e.target)}: {e.detail}", "failure"),

@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ from harness.smi.rules import mp170
 from harness.wire.image import OtaImage, build_image
 
 if TYPE_CHECKING:
+    from harness.rig.dcc_kept import KeptInventory
     from harness.rig.open import Rig
 
 JOURNALLED_AS = "dcc"
@@ -78,24 +80,49 @@ class CplPublished:
 class Dcc:
     """Whoever carries Service Requests on a rig: `DccSystem`, spoken to in the rig's nouns.
 
-    The Inventory is empty until `enrol`, or the requests themselves, put the members in it.
+    The Inventory is empty until `enrol`, or the requests themselves, put the members in it; one that the rig file has
+    kept in a database is as the last run left it. RigError for a database that cannot be used.
     """
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._settings = settings = rig.file.dcc or DccSettings()
-        self._began = (_2026 if rig.file.is_emulated else time.time()) - rig.now()
-        self._rows: list[CplRow] = []
-        self._requests = 0
-        self.inventory = Inventory(settings.options)
+        listed = self._listed()
+        self._kept = self._keep()
+        # The virtual time of a run goes on where that of the run before ended.
+        last = 0.0 if self._kept is None else self._kept.last
+        self._began = (max(_2026, last) if rig.file.is_emulated else time.time()) - rig.now()
+        self._requests = 0 if self._kept is None else self._kept.distributions
+        self.inventory = Inventory(settings.options) if self._kept is None else self._kept.inventory
         """The Smart Metering Inventory of this premises."""
+        self._rows = list(self.inventory.rows())
         self._divergence = Divergence(self.inventory)
         self._emulated: EmulatedDcc | None = None
-        self.system: DccSystem = self._manual() if rig.file.carries_requests == "manual" else self._emulate()
-        """What carries them, in the terms of the Inventory: requests and EUI-64s."""
-        self._publish(
-            [*self._listed(), *(row for member in rig.members.values() for row in _rows_of(member))]
-        )
+        try:
+            self.system: DccSystem = (
+                self._manual() if rig.file.carries_requests == "manual" else self._emulate()
+            )
+            """What carries them, in the terms of the Inventory: requests and EUI-64s."""
+            self._publish_at_first(listed)
+        except BaseException:
+            if self._kept is not None:
+                with suppress(RigError):  # what went wrong first is what must be told
+                    self._kept.close()
+            raise
+
+    def _keep(self) -> KeptInventory | None:
+        url = self._settings.database
+        if url is None:
+            return None
+        from harness.rig.dcc_kept import KeptInventory  # and SQLAlchemy, which is slow to load
+
+        return KeptInventory(url, self._rig.name, self._settings.options)
+
+    async def close(self) -> None:
+        """End it: what is under way comes to nothing. RigError when the database cannot keep the Inventory's end."""
+        await self.system.close()
+        if self._kept is not None:
+            self._kept.close()
 
     def _emulate(self) -> EmulatedDcc:
         rig, settings = self._rig, self._settings
@@ -332,6 +359,17 @@ class Dcc:
                 f"the CPL has no {profile.manufacturer_name} {profile.model} {format_version(version)}"
             )
         self._publish(replace(row, status=CplStatus.WITHDRAWN) for row in chosen)
+
+    def _publish_at_first(self, listed: Iterable[CplRow]) -> None:
+        """Publish the rig file's CPL, and rows for what the members run: of these, what was kept is not undone."""
+        known = {row.key: row for row in self._rows}
+        own = (row for member in self._rig.members.values() for row in _rows_of(member))
+        rows = [
+            *(row for row in listed if known.get(row.key) != row),
+            *(row for row in own if row.key not in known),
+        ]
+        if rows or not self.inventory.rows():
+            self._publish(rows)
 
     def _publish(self, rows: Iterable[CplRow]) -> None:
         """Publish a CPL with these rows in it, each in place of one that is about the same."""

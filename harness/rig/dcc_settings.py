@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from harness.dcc.csp import CspConfig
 from harness.dcc.dsp import DspConfig
@@ -48,6 +49,27 @@ InventoryOptions = Annotated[
     Options,
     BeforeValidator(_options),
     WithJsonSchema({"type": "object", "properties": _WORDS, "additionalProperties": False}),
+]
+
+
+def _database(value: object, info: ValidationInfo) -> str:
+    # It may hold a password: it is never shown.
+    scheme, found, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
+    if not found or not scheme:
+        raise ValueError("must be the URL of a database, such as sqlite:///lab.db")
+    if scheme.partition("+")[0] != "sqlite":
+        return f"{scheme}://{rest}"
+    name = rest.removeprefix("/")
+    if name == rest or name in ("", ":memory:"):
+        raise ValueError("must name the file of a SQLite database, such as sqlite:///lab.db")
+    path = Path((info.context or {}).get("folder", "."), name).absolute()
+    if not path.parent.is_dir():
+        raise ValueError("the folder of the database does not exist")
+    return f"{scheme}:///{path}"
+
+
+DatabaseUrl = Annotated[
+    str, BeforeValidator(_database), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9+]+://"})
 ]
 
 
@@ -93,6 +115,12 @@ class DccSettings(Strict):
     folder: StateFile | None = Field(
         default=None,
         description="Where a manual DCC leaves its requests for the operator, relative to the rig file.",
+    )
+    database: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,
+        description="URL of the database that keeps the Inventory, under the rig's name, from one run to the next; the "
+        "path of sqlite:///lab.db is relative to the rig file. Absent: each run begins with an empty one.",
     )
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=2.0, description="Between two looks of a manual DCC for an answer."

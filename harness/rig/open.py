@@ -102,7 +102,7 @@ class Rig:
         """
         if self._dcc is None:
             self._dcc = Dcc(self)
-            self._stack.push_async_callback(self._dcc.system.close)
+            self._stack.push_async_callback(self._dcc.close)
         return self._dcc
 
     @property

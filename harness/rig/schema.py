@@ -41,7 +41,7 @@ from harness.wire.mac import format_eui64
 
 EMULATED = "emulated://"
 
-_SECRETS = frozenset({"install_code", "network_key"})
+_SECRETS = frozenset({"install_code", "network_key", "database"})
 
 
 class NetworkSettings(Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from harness.errors import LocalProtocolError
@@ -74,6 +75,8 @@ class Inventory:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()
+        self.keeping: Callable[[Event | ServiceRequest, float], AbstractContextManager[object]] | None = None
+        """What keeps each thing that is applied, around its being applied: before anybody is told what comes of it."""
         self.ledger = Ledger(self.options)
         self._records, self._systems = self.ledger.records, self.ledger.systems
         self._table = self.ledger.table
@@ -134,7 +137,10 @@ class Inventory:
         handler = self._handlers.get(type(event))
         if handler is None:
             raise LocalProtocolError(f"the Inventory does not know of {type(event).__name__}: {event!r}")
-        return handler(event, now)
+        if self.keeping is None:
+            return handler(event, now)
+        with self.keeping(event, now):
+            return handler(event, now)
 
     def next_deadline(self) -> float | None:
         """When the next CPL row expires, for a `TimePassed`; None: none does."""

@@ -227,8 +227,8 @@ class Store:
 class InventoryLog:
     """An Inventory that is open for writing: what `Store.inventory` gives.
 
-    Apply an event first, which refuses what is wrong; then append it; only then tell others what became of it. It
-    begins with a snapshot, for the options of an Inventory are in no event.
+    Apply an event first, which refuses what is wrong, then append it, or do both at once (`appending`); only then tell
+    others what became of it. It begins with a snapshot, for the options of an Inventory are in no event.
     """
 
     def __init__(self, store: Store, name: str, term: int) -> None:
@@ -247,6 +247,15 @@ class InventoryLog:
         Once this has returned the event is kept. LocalProtocolError for no JSON, and before the first snapshot;
         RigError when it cannot be kept, also by whoever the Inventory was taken over from.
         """
+        with self.appending(event, now) as number:
+            return number
+
+    @contextmanager
+    def appending(self, event: Mapping[str, Any], now: float) -> Iterator[int]:
+        """Append an event, if the block does not raise: what the block applies is kept when that has ended.
+
+        A database that takes no event refuses it before the block begins, or, rarely, when it ends. Errors as `append`.
+        """
         value, at = written("an event", event), checked_time(now)
         with self._writing() as (connection, row):
             if not self._begun:
@@ -257,8 +266,8 @@ class InventoryLog:
             connection.execute(
                 insert(EVENTS).values(inventory=self.name, number=number, at=at, value=value, crc=check)
             )
+            yield number
         self._begun = True
-        return number
 
     def snapshot(self, inventory: Mapping[str, Any]) -> None:
         """Keep the Inventory as it is after all its events, in place of the snapshot before; the log stays whole."""

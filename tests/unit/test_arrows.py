@@ -11,8 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 from harness import hours
+from harness.dcc.csp import CommandDown, DeviceLogDown, ImageDown, Logged, LostOnTheWan, Up
+from harness.dcc.interface import Alerted
 from harness.evidence.capture import KEY_FILE_NAME
-from harness.evidence.diagram import Arrow, Note, as_mermaid, lifelines
+from harness.evidence.diagram import Arrow, Note, Step, as_mermaid, lifelines
 from harness.evidence.journal import Entry
 from harness.members.bridge_values import BridgeFailed
 from harness.members.device_log import DeviceLogChanged, EntryAdded
@@ -36,6 +38,7 @@ from harness.rig.nouns import PowerCut, PowerRestored
 from harness.rig.open import JOURNAL_NAME, Rig
 from harness.rig.schema import load_rig
 from harness.rig.wan import CommandDelivered, ImageDelivered
+from harness.smi.alerts import CSPFirmwareDeliveryStatus, DeviceSuspended
 from harness.wire.application import SMART_ENERGY_PROFILE, ApsMessage
 from harness.wire.cbke_values import KeyEstablished
 from harness.wire.gbcs import build_message
@@ -43,6 +46,7 @@ from harness.wire.gbcs_names import FIRMWARE_TRANSFER_FAILED
 from harness.wire.gbcs_payloads import (
     ActivateFirmware,
     ActivateImageResponse,
+    ExecutionOutcome,
     FirmwareTransfer,
     TransferResponse,
     message_of,
@@ -58,6 +62,7 @@ from harness.wire.ota_server_values import (
 from harness.wire.package import Bridge
 from harness.wire.tunnel import TunnelOpened
 from harness.wire.tunnel_messages import TRANSFER_DATA_TO_SERVER, TUNNELING_CLUSTER
+from tests.unit.test_dcc_rig import on_rig, run_unheard
 
 RIGS = Path(__file__).resolve().parents[2] / "rigs"
 HUB, GSME, B1, B3, SUPPLIER = 0x0A00, 0x0A01, 0x0A02, 0x0A03, 0x90B3
@@ -176,6 +181,56 @@ def test_a_command_that_does_not_arrive_is_a_lost_arrow():
     assert rows(("hub", DeliveryFailed(sent, "no route"))) == [
         ("hub", "b1", "CS06 Activate Firmware", "lost")
     ]
+
+
+def test_what_the_wan_loses_is_a_lost_arrow_and_a_dcc_alert_a_note_over_it():
+    """A lost response to SR11.3, image, command and SR8.11 both ways, as the DCC journals them; then N28 and N61."""
+    response = message_of(
+        ExecutionOutcome(ActivateImageResponse.SUCCESS, V2),
+        originator=GSME, recipient=SUPPLIER, originator_counter=7,
+    )  # fmt: skip
+    command = message_of(
+        ActivateFirmware(bytes(32), 7), originator=SUPPLIER, recipient=GSME, originator_counter=7
+    )
+    assert rows(
+        ("dcc", LostOnTheWan(Up(GSME, build_message(response)), named=True)),
+        ("dcc", LostOnTheWan(Logged(1, B1, None), named=False)),
+        ("dcc", LostOnTheWan(ImageDown(1, B1, b"image"), named=True)),
+        ("dcc", LostOnTheWan(CommandDown(1, GSME, build_message(command)), named=True)),
+        ("dcc", LostOnTheWan(DeviceLogDown(1, B3, add=True), named=False)),
+        ("dcc", Alerted(0.0, DeviceSuspended(GSME))),
+        ("dcc", Alerted(0.0, CSPFirmwareDeliveryStatus("r1", HUB, B1, V2, delivered=False))),
+    ) == [
+        (
+            "hub",
+            WAN,
+            "CS06 Activate Firmware Response: 0x01000002, SUCCESS, of gsme: lost on the WAN",
+            "lost",
+        ),
+        ("hub", WAN, "answer to SR8.11, of b1: lost on the WAN", "lost"),
+        (WAN, "hub", "an image for b1: lost on the WAN", "lost"),
+        (WAN, "hub", "CS06 Activate Firmware, for gsme: lost on the WAN", "lost"),
+        (WAN, "hub", "SR8.11 about b3: lost on the WAN", "lost"),
+        (WAN, None, "DCC Alert N28 DeviceSuspended: gsme", "message"),
+        (WAN, None, "DCC Alert N61 CSPFirmwareDeliveryStatus: b1", "message"),
+    ]
+
+
+def test_a_response_that_the_wan_of_a_rig_loses_is_in_its_picture():
+    """SR11.3 on an emulated rig, its response lost: the arrow to the WAN has its cross, and Suspended is said."""
+
+    async def work(rig: Rig) -> tuple[list[Step], list[str]]:
+        await run_unheard(rig, rig.device("esme"))
+        return rig.sequence()
+
+    steps, parties = on_rig(work)
+    lost = [step for step in steps if step.kind == "lost"]
+    assert [(step.source, step.target) for step in lost if isinstance(step, Arrow)] == [("hub", WAN)]
+    assert lost[0].text.startswith("CS06 Activate Firmware Response: ")
+    assert lost[0].text.endswith("SUCCESS, of esme: lost on the WAN")
+    notes = [step.text for step in steps if isinstance(step, Note) and step.party == WAN]
+    assert notes.count("DCC Alert N28 DeviceSuspended: esme") == 1
+    assert "dcc" not in parties
 
 
 def test_what_is_no_gbcs_message_is_drawn_as_such():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from harness.errors import LocalProtocolError, RemoteProtocolError, RigError
+from harness.pytest_items import catalogue_of, evidence_folder, requirements_of
 
 if TYPE_CHECKING:
     from harness.evidence.catalogue import Requirement
@@ -42,7 +41,6 @@ MARKERS = (
     "smi is the Inventory, on a rig with an emulated DCC",
     "virtual_time: run this async test on the virtual-time event loop, with or without a rig",
 )
-CATALOGUE = "requirements.yaml"
 MEMBER_FIXTURES = frozenset({"esme", "gsme", "hcalcs", "ppmid", "ihd", "bridges", "joined"})
 
 # What only the device can be blamed for. Whatever else a test raises is an error of the bench, the harness or the test.
@@ -50,7 +48,6 @@ BY_THE_DEVICE = (AssertionError, RemoteProtocolError, pytest.fail.Exception)
 FAULT = "harness.fault"
 OBSERVED = "harness.observed"
 _LAST_STEPS = 30  # of the sequence diagram under a failure
-_LONGEST_NAME = 80  # characters of a folder's name, of the 255 that a file system takes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -180,7 +177,7 @@ async def rig(request: pytest.FixtureRequest, commissioned: Commissioned | None)
         pytest.skip("needs a bench: --rig FILE")
     from harness.rig.open import Rig
 
-    bench = Rig(file, evidence=_evidence_folder(request.node), commissioned=commissioned)
+    bench = Rig(file, evidence=evidence_folder(request.node), commissioned=commissioned)
     required = [name for marker in request.node.iter_markers("requires") for name in marker.args]
     unknown = [name for name in required if name not in CAPABILITIES]
     if unknown:
@@ -373,7 +370,7 @@ def pytest_collection_modifyitems(
     collected = list(items)
     result = yield
     if config.getoption("--certify") and not config.option.collectonly:
-        config.stash[REPORT] = report = _new_report(config, _catalogue(config, collected))
+        config.stash[REPORT] = report = _new_report(config, catalogue_of(config, collected))
         if len(items) < len(collected):
             report.gaps.append(f"{len(collected) - len(items)} of {len(collected)} tests were deselected")
     return result
@@ -410,13 +407,13 @@ def _judge(item: pytest.Item, report: Report) -> None:
     if worst is None:
         return
     bench = item.stash.get(RIG, None)
-    folder = _evidence_folder(item)
+    folder = evidence_folder(item)
     observed = [str(text) for name, text in item.user_properties if name == OBSERVED]
     report.add(
         item.nodeid,
         "observed" if worst.passed and observed else _outcome(worst),
         statement=getattr(getattr(item, "function", None), "__doc__", None) or "",
-        requirements=_requirements(item),
+        requirements=requirements_of(item),
         roles=_judged(item),
         detail="; ".join(observed) if worst.passed else _reason(worst),
         seconds=sum(phase.duration for phase in phases.values()),
@@ -452,43 +449,6 @@ def _reason(report: pytest.TestReport) -> str:
     return crash.message if crash is not None else str(report.longrepr)
 
 
-def _requirements(item: pytest.Item) -> list[str]:
-    return [name for marker in item.iter_markers("requirement") for name in marker.args]
-
-
-def _catalogue(config: pytest.Config, items: Sequence[pytest.Item]) -> dict[str, Requirement]:
-    """Read the catalogues above the tests; UsageError for one that is wrong, and for an id that none of them has."""
-    from harness.evidence.catalogue import find_requirement, load_catalogue
-
-    catalogue: dict[str, Requirement] = {}
-    read: set[Path] = set()
-    try:
-        for item in items:
-            path = _catalogue_path(config, item)
-            if path is not None and path not in read:
-                read.add(path)
-                catalogue |= load_catalogue(path)
-        for item in items:
-            for name in _requirements(item):
-                try:
-                    find_requirement(catalogue, name)
-                except LocalProtocolError as error:
-                    where = "" if read else f": there is no {CATALOGUE} beside or above the test"
-                    raise pytest.UsageError(f"{item.nodeid}: {error}{where}") from error
-    except RigError as error:
-        raise pytest.UsageError(str(error)) from error
-    return catalogue
-
-
-def _catalogue_path(config: pytest.Config, item: pytest.Item) -> Path | None:
-    for folder in item.path.parents:
-        if (folder / CATALOGUE).is_file():
-            return folder / CATALOGUE
-        if folder == config.rootpath:
-            break  # what lies further up is not the project's: other tools call their files that, too
-    return None
-
-
 def _new_report(config: pytest.Config, catalogue: Mapping[str, Requirement]) -> Report:
     from harness.evidence.report import Bench, Report
 
@@ -503,19 +463,3 @@ def _new_report(config: pytest.Config, catalogue: Mapping[str, Requirement]) -> 
         defects=file.defects,
     )
     return Report(Path(config.getoption("--evidence")), bench, catalogue)
-
-
-def _evidence_folder(item: pytest.Item) -> Path | None:
-    """Return where a test leaves its files: folders as in its node id, and none for two tests."""
-    evidence = item.config.getoption("--evidence")
-    if evidence is None:
-        return None
-    module, _, rest = item.nodeid.partition("::")
-    head, bracket, parameters = rest.partition("[")
-    *classes, function = head.split("::")
-    parts = [part for part in Path(module).with_suffix("").parts if part not in ("..", "/")]
-    name = function + bracket + parameters
-    clean = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:_LONGEST_NAME]
-    if clean != name:
-        clean += "-" + hashlib.sha256(item.nodeid.encode()).hexdigest()[:6]
-    return Path(evidence, *parts, *classes, clean)

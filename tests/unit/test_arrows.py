@@ -62,7 +62,7 @@ from harness.wire.ota_server_values import (
 from harness.wire.package import Bridge
 from harness.wire.tunnel import TunnelOpened
 from harness.wire.tunnel_messages import TRANSFER_DATA_TO_SERVER, TUNNELING_CLUSTER
-from tests.unit.test_dcc_rig import on_rig, run_unheard
+from tests.unit.dcc_rigs import on_rig, run_unheard
 
 RIGS = Path(__file__).resolve().parents[2] / "rigs"
 HUB, GSME, B1, B3, SUPPLIER = 0x0A00, 0x0A01, 0x0A02, 0x0A03, 0x90B3

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import Answer, Dcc, Device, Outcome, Rig, RigError, hours, minutes, open_rig
-from harness.clock import VirtualLoop
+from harness import Answer, Dcc, Outcome, Rig, RigError, hours, minutes
 from harness.dcc.divergence import Divergence, Side
 from harness.errors import LocalProtocolError
-from harness.rig.commissioned import Commissioned, commission
 from harness.rig.images import make_image
 from harness.rig.schema import load_rig
 from harness.smi.devices import DeviceStatus, DeviceType, SmetsFamily
@@ -30,52 +25,13 @@ from harness.smi.requests import (
 )
 from harness.smi.responses import ActivationOutcome, FirmwareVersionRead
 from tests.unit.dcc_bench import NOW, premises
-from tests.unit.dcc_rigs import status, with_dcc
+from tests.unit.dcc_rigs import RIGS, SIZE, on_rig, run_unheard, status, with_dcc
 from tests.unit.served import REPOSITORY
 from tests.unit.smi_bench import ESME_ID, GSME_ID, STRANGER, V1, V2
 
-RIGS = REPOSITORY / "rigs"
-DEVICES, DUAL, DUAL_1 = (RIGS / f"emulated-{name}.yaml" for name in ("devices", "dual", "dual-smets1"))
+DUAL, DUAL_1 = (RIGS / f"emulated-{name}.yaml" for name in ("dual", "dual-smets1"))
 OLD_HUB = RIGS / "emulated-hub-before-secmp0007.yaml"
-SIZE = 1024
 SUPPLIER = User(UserRole.IS)
-
-
-@cache
-def commissioned(path: Path) -> Commissioned:
-    """The HAN of a standing rig, joined once."""
-    return commission(load_rig(path))
-
-
-def on_rig(work: Callable[[Rig], Awaitable[Any]], path: Path = DEVICES, *, joined: bool = True) -> Any:
-    """Run it on a standing rig whose devices are on the HAN, or have still to join."""
-
-    state = commissioned(RIGS / path.name) if joined else None
-
-    async def run() -> Any:
-        async with open_rig(path, commissioned=state) as rig:
-            result = await work(rig)
-            rig.check()
-            return result
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(run())
-
-
-async def run_unheard(rig: Rig, device: Device) -> Any:
-    """Have a meter run an image by an SR11.3 whose response is lost, while its old version leaves the CPL."""
-    dcc = rig.dcc
-    await rig.joined(device.name)
-    await dcc.enrol()
-    image = make_image(random.Random(1))(target=device, size=SIZE)
-    dcc.list_image(image, target=device)
-    await dcc.update_firmware(image, device)
-    await rig.hub.wan.receipt(device, within=hours(2))
-    dcc.withdraw(device.version_at_start, of=device)
-    dcc.lose_next_response(of=device)
-    lost = await dcc.activate(image, on=device)
-    assert lost.outcome is Outcome.TIMED_OUT
-    return image
 
 
 # --- the options of MP105, end to end ---------------------------------------------------------------------------------

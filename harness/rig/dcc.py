@@ -104,7 +104,9 @@ class Dcc:
             )
             """What carries them, in the terms of the Inventory: requests and EUI-64s."""
             self._publish_at_first(listed)
-        except BaseException:
+        except (
+            BaseException
+        ):  # whatever it was, nobody else is to be kept from the database by a DCC that never was
             if self._kept is not None:
                 with suppress(RigError):  # what went wrong first is what must be told
                     self._kept.close()

@@ -58,7 +58,7 @@ class Database:
             self._connection = self._connect(parsed, patience)
         try:
             self._prepare()
-        except BaseException:
+        except BaseException:  # whatever it was, no connection is to stay open behind it
             self.close()
             raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.emulation.host import MemberNode
@@ -45,9 +45,6 @@ _P = TypeVar("_P")
 
 FirmwareReceipt = EsmeFirmwareReceipt | GsmeFirmwareReceipt
 """What a device makes of an image that it got: 0x8F72 or 0x8F1C."""
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
 
 _COMMANDS_A_SECOND = 16  # bits of an originator counter below the UTC seconds at which a session began
 
@@ -233,9 +230,9 @@ class Wan:
         return await self.send(ReadFirmwareVersion(), to=of)
 
     def clock(self) -> datetime:
-        """What the hub's clock says, which the devices of its HAN set theirs by."""
+        """What the hub's clock says, to the second: the devices of its HAN set theirs by it."""
         behaviour, carrier = self._hub.played()
-        return _EPOCH + timedelta(seconds=(behaviour.config.ota.utc_at_zero or 0) + carrier.now())
+        return behaviour.clock(carrier.now())
 
     # --- up ---------------------------------------------------------------------------------------------------------
 

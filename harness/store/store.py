@@ -104,7 +104,7 @@ class Store:
         log = InventoryLog(self, checked_name(name), self._hold(name, take_over))
         try:
             yield log
-        except BaseException:
+        except BaseException:  # whatever it was, the hold is given back
             # What stopped the run is what must be told; a hold that stays ends with this process.
             with suppress(RigError):
                 log.close()

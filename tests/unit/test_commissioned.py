@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,7 @@ from tests.unit.served import REPOSITORY
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
     """Return a function that gives one of the three kinds of rig, commissioned; each is made once."""
-    known: dict[str, Made] = {}
-
-    def once(carrier: str) -> Made:
-        if carrier not in known:
-            known[carrier] = make(carrier, tmp_path_factory.mktemp("rig"))
-        return known[carrier]
-
-    return once
+    return cache(lambda carrier: make(carrier, tmp_path_factory.mktemp("rig")))
 
 
 # --- the HAN that goes on ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,7 @@ from tests.unit.commissioned_rigs import (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
     """Return a function that gives one of the three kinds of rig, commissioned; each is made once."""
-    known: dict[str, Made] = {}
-
-    def once(carrier: str) -> Made:
-        if carrier not in known:
-            known[carrier] = make(carrier, tmp_path_factory.mktemp("rig"))
-        return known[carrier]
-
-    return once
+    return cache(lambda carrier: make(carrier, tmp_path_factory.mktemp("rig")))
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
